@@ -1,0 +1,5 @@
+"""``python -m gendercls``."""
+
+from gendercls.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Photos → predictions with onnxruntime; never imports torch."""

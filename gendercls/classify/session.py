@@ -1,0 +1,192 @@
+"""An ONNX model on a device: open it, prove which device runs it, run a batch."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from gendercls.errors import DeviceError, ModelError, UsageError
+from gendercls.modelfile import ModelFile
+
+CPU_BATCH = 8
+CUDA_BATCH = 64
+_CUDA = "CUDAExecutionProvider"
+_SILENT = 4  # onnxruntime writes to stderr by itself; what it says is in the exception too
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where the session really runs: ``cpu`` or ``cuda:N``. why_not_cuda: said when ``auto`` fell back."""
+
+    name: str
+    why_not_cuda: str = ""
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.name.startswith("cuda")
+
+
+class Session:
+    """A model that has been opened and has passed its own self-test; safe to call from several threads.
+
+    Args:
+        model: the file, already read.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        batch_size: photos in each run; every run has this shape, so that no result depends on its neighbours.
+
+    Raises:
+        DeviceError: the asked device does not work; says what is missing.
+        ModelError: onnxruntime cannot open the model, its shapes are not the contract's, or the self-test fails.
+    """
+
+    def __init__(self, model: ModelFile, *, device: str = "auto", batch_size: int | None = None) -> None:
+        self.model = model
+        self._session, self.device = _open(model, device)
+        self.batch_size = batch_size or (CUDA_BATCH if self.device.is_cuda else CPU_BATCH)
+        self._check_shapes()
+        self.self_test_difference = self._self_test()
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities float32 ``[N, K]`` of uint8 ``[N, H, W, 3]`` RGB, N at most the batch size."""
+        count = len(images)
+        if count < self.batch_size:
+            padded = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
+            padded[:count] = images
+            images = padded
+        answer: NDArray[np.float32] = self._session.run(["probabilities"], {"images": images})[0]
+        return answer[:count]
+
+    def _check_shapes(self) -> None:
+        spec, path = self.model.spec, str(self.model.path)
+        inputs, outputs = self._session.get_inputs(), {o.name: o for o in self._session.get_outputs()}
+        wanted = [spec.preprocessing.height, spec.preprocessing.width, 3]
+        sound = len(inputs) == 1 and inputs[0].name == "images" and inputs[0].type == "tensor(uint8)"
+        if not sound or list(inputs[0].shape[1:]) != wanted:
+            raise ModelError(
+                f"the model's input is not 'images', uint8 [N, {wanted[0]}, {wanted[1]}, 3]",
+                where=path,
+                do="export it again",
+            )
+        output = outputs.get("probabilities")
+        if output is None or output.type != "tensor(float)" or list(output.shape[1:]) != [len(spec.classes)]:
+            raise ModelError(
+                f"the model's output is not 'probabilities', float32 [N, {len(spec.classes)}]",
+                where=path,
+                do="export it again",
+            )
+
+    def _self_test(self) -> float:
+        """The largest difference from what the spec promises. Raises ModelError above the spec's tolerance."""
+        test = self.model.spec.self_test
+        images = test.images(self.model.spec.preprocessing)
+        batches = [images[n : n + self.batch_size] for n in range(0, len(images), self.batch_size)]
+        answer = np.concatenate([self.run(batch) for batch in batches])
+        difference = float(np.abs(answer - np.array(test.probabilities)).max())
+        if not difference <= test.tolerance:  # also when the answer is no number
+            raise ModelError(
+                f"the model fails its self-test: it is off by {difference:.2g}, {test.tolerance:g} is allowed",
+                where=f"{self.model.path} on {self.device.name}",
+                do="the file may be damaged: fetch or export it again",
+            )
+        return difference
+
+
+def available_cores() -> int:
+    """Cores that this process may use: its affinity, and its container's quota (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return min(cores, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        return cores
+
+
+def why_no_cuda() -> str:
+    """What is missing for CUDA, in a line; empty when nothing is known to be missing."""
+    if _CUDA not in ort.get_available_providers():
+        return "this onnxruntime is built without CUDA: pip install onnxruntime-gpu"
+    try:
+        driver = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+    except OSError:
+        return "the NVIDIA driver is not installed (libcuda.so.1)"
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+        return "the NVIDIA driver sees no GPU"
+    preload_cuda()
+    return _missing_library()
+
+
+def preload_cuda() -> None:
+    """Load the CUDA and cuDNN libraries that pip brings, so that onnxruntime finds them."""
+    with _silence():
+        ort.preload_dlls()
+
+
+def _missing_library() -> str:
+    """The first library that onnxruntime's CUDA provider lacks, by loading the provider as the linker would."""
+    folder = Path(ort.__file__).parent / "capi"
+    provider = folder / "libonnxruntime_providers_cuda.so"
+    if not provider.exists():
+        return ""
+    try:
+        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(provider))
+    except OSError as error:
+        library = str(error).partition(":")[0]
+        return f"{library} is not installed: pip install 'gendercls[cuda]'"
+    return ""
+
+
+def _open(model: ModelFile, asked: str) -> tuple[Any, Device]:
+    kind, _, number = asked.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
+        raise UsageError(f"no device {asked!r}", where="--device", do="use auto, cpu, cuda or cuda:N")
+    problem = "" if kind == "cpu" else why_no_cuda()
+    if kind != "cpu" and not problem:
+        session = _create(model, [(_CUDA, {"device_id": int(number or 0), "use_tf32": 0}), "CPUExecutionProvider"])
+        if session.get_providers()[0] == _CUDA:
+            return session, Device(f"cuda:{int(number or 0)}")
+        problem = "onnxruntime could not start its CUDA provider: see gendercls doctor"
+    if kind == "cuda":
+        raise DeviceError(
+            f"CUDA does not work here: {problem}", where=f"--device {asked}", do="mend that, or use --device cpu"
+        )
+    session = _create(model, ["CPUExecutionProvider"])
+    return session, Device("cpu", problem)
+
+
+def _create(model: ModelFile, providers: list[Any]) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = _SILENT
+    # One thread: cores are filled by chunks that run side by side, not by splitting one convolution.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    try:
+        with _silence():
+            return ort.InferenceSession(model.data, options, providers=providers)
+    except Exception as error:  # onnxruntime raises a dozen kinds with no common base
+        raise ModelError(
+            f"onnxruntime cannot open the model: {str(error).splitlines()[0][:200]}",
+            where=str(model.path),
+            do="fetch or export it again",
+        ) from None
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """onnxruntime's loader writes to stderr whatever the session's own level is."""
+    ort.set_default_logger_severity(_SILENT)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(2)

@@ -1,0 +1,83 @@
+"""What the labels say of each photo, in the classes of a model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+from gendercls.errors import LabelError
+from gendercls.labels import Labels, read_labels
+from gendercls.labels.match import LabelIndex
+from gendercls.sources import Photo
+from gendercls.spec import ModelSpec
+
+_LOOKED_AT = 10_000
+
+
+class TruthTable:
+    """Labels matched to photos; counts how that went.
+
+    Args:
+        path: a label file or folder.
+        spec: the model whose classes the labels are read in.
+        split: keep only photos of this part of the labels' split.
+
+    Raises:
+        LabelError: the labels cannot be read, do not have what the classes need, or have no such split.
+    """
+
+    def __init__(self, path: Path, spec: ModelSpec, split: str | None) -> None:
+        labels = read_labels(path)
+        self.source = labels.source
+        self.path = path
+        self.split = split
+        self._names = [spec.class_names[n] if n >= 0 else "" for n in labels.truth_for(spec.classes).tolist()]
+        self._splits = _splits(labels, split)
+        self._index = LabelIndex(labels.keys)
+        self.matches: Counter[str] = Counter()
+        digest = hashlib.sha256()
+        for row in zip(labels.keys, self._names, self._splits or [""] * len(labels), strict=True):
+            digest.update("\0".join(row).encode() + b"\n")
+        self.sha256 = digest.hexdigest()
+
+    def of(self, photo: Photo) -> str:
+        """The photo's class by its label; empty when no label matches or no class covers it. Counted."""
+        match, number = self._index.find(photo.path)
+        self.matches[match] += 1
+        return self._names[number] if match == "found" else ""
+
+    def is_in_split(self, photo: Photo) -> bool:
+        """Whether the photo is in the asked part; any photo, when none was asked for."""
+        if self._splits is None:
+            return True
+        match, number = self._index.find(photo.path)
+        return match == "found" and self._splits[number] == self.split
+
+    def check_belongs(self, photos: Iterable[Photo]) -> None:
+        """Raises LabelError when none of the first photos has a label: then these are labels of other photos."""
+        first = list(islice(photos, _LOOKED_AT))
+        if not any(self._index.find(photo.path)[0] == "found" for photo in first):
+            raise LabelError(
+                f"none of the first {len(first):,} photos is in the labels",
+                where=f"{self.path}, which has no {first[0].key}",
+                do="give the labels of these photos; they match by relative path, else by file name",
+            )
+        if not any(self.is_in_split(photo) for photo in first):
+            raise LabelError(
+                f"none of the first {len(first):,} photos is in the part {self.split!r}",
+                where=str(self.path),
+                do="name another --split, or other photos",
+            )
+
+
+def _splits(labels: Labels, split: str | None) -> list[str] | None:
+    if split is None:
+        return None
+    if labels.split is None:
+        raise LabelError(
+            "the labels do not say which photo is in which part", where=labels.source, do="leave out --split"
+        )
+    return [str(part) for part in labels.split]

@@ -1,0 +1,235 @@
+"""The commands: parse, call one function, print; nothing else. Heavy things are imported inside a command."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gendercls import __version__
+from gendercls.errors import GenderclsError, InterruptedRunError, PhotosFailedError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+EXAMPLES = {
+    "classify": (
+        "gendercls classify ./photos --out preds.csv",
+        "gendercls classify ./photos --out preds.csv --labels list_attr_celeba.txt",
+    ),
+    "train": (
+        "gendercls train ./celeba --init imagenet",
+        "gendercls train ./celeba --init weights.pt --set epochs=2 --out runs/first",
+    ),
+}
+
+
+class Commands(click.Group):
+    """Turns our errors into their message and exit status; ``--debug`` shows the traceback as well."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except GenderclsError as error:
+            if "--debug" in sys.argv:
+                import traceback
+
+                traceback.print_exc()
+            click.echo(f"Error: {_printable(str(error))}", err=True)
+            sys.exit(error.exit_status)
+
+
+class Command(click.Command):
+    """A missing argument is answered with an example of two lines."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            if self.name not in EXAMPLES:
+                raise
+            example = "\n  ".join(("For example:", *EXAMPLES[self.name]))
+            raise click.UsageError(f"{error.format_message()}\n\n{example}", ctx) from None
+
+
+Commands.command_class = Command
+
+
+def _printable(text: str) -> str:
+    from gendercls import console
+
+    return console.printable(text)
+
+
+def _debug_option(function: F) -> F:
+    return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(function)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+@_debug_option
+def main() -> None:
+    """Say how each face in a folder of photos would likely be perceived, and how sure that is.
+
+    Labels are perceived, binary and noisy: they describe a labeller's impression of a photo, never who a person is.
+    """
+
+
+_path = click.Path(path_type=Path)
+_device_option = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
+
+
+@main.command()
+@click.argument("photos", nargs=-1, required=True, metavar="PHOTOS…")
+@click.option("--out", type=_path, required=True, help="The CSV to write.")
+@click.option("--model", type=_path, help="An ONNX file made by gendercls export.  [default: the shipped one]")
+@click.option("--labels", type=_path, help="CelebA, FairFace, a CSV or class folders: adds truth and accuracy.")
+@click.option("--split", type=click.Choice(["train", "val", "test"]), help="Only photos of this part of the labels.")
+@_device_option
+@click.option("--jobs", type=int, help="Threads that read, decode and run.  [default: the cores there are]")
+@click.option("--batch-size", type=int, help="Photos in each run of the model.  [default: 8 on a CPU, 64 on CUDA]")
+@click.option("--min-confidence", type=float, help="Below it the label is 'uncertain'; 0 to 1.")
+@click.option("--max-error", type=float, help="Choose that confidence for at most this share of wrong answers.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N photos.")
+@click.option("--restart", is_flag=True, help="Begin anew what was left unfinished.")
+@click.option("--retry-failed", is_flag=True, help="Classify the failed photos again, and only those.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@click.option("--strict", is_flag=True, help="Exit with 3 when some photo failed.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@_debug_option
+def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
+    """Classify every photo below PHOTOS (folders or files) and write one CSV row for every file.
+
+    Running the same command again continues an unfinished run.
+    """
+    from gendercls import console
+    from gendercls.classify.run import ClassifyOptions
+    from gendercls.classify.run import classify as run_classify
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with console.classify_progress(quiet) as report:
+            summary = run_classify(ClassifyOptions(**values), report)
+    except InterruptedRunError as error:
+        error.do = "continue with: " + _this_command()
+        raise
+    if as_json:
+        click.echo(summary.to_json())
+    if not quiet:
+        console.show_summary(summary)
+    if strict and summary.tally.failed:
+        raise PhotosFailedError(
+            f"{summary.tally.failed:,} photos failed", where=str(summary.out), do="see the column 'error' of their rows"
+        )
+
+
+@main.command()
+@click.argument("data", type=_path)
+@click.option("--out", type=_path, help="Folder of the run.  [default: runs/<time>-<recipe>]")
+@click.option("--recipe", default="default", show_default=True, metavar="NAME|FILE.toml", help="What decides the run.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe.")
+@click.option("--classes", help="Class rules over attributes.  [default: 'female=!Male;male=Male']")
+@click.option("--init", default="none", show_default=True, metavar="FILE|imagenet|none", help="Where weights begin.")
+@click.option("--split", type=click.Choice(["official", "identity", "stratified"]), help="Who validates and tests.")
+@click.option("--seed", default=1, show_default=True, help="Of the split, the order, the views and the head.")
+@_device_option
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
+@_debug_option
+def train(recipe: str, changes: tuple[str, ...], classes: str | None, out: Path | None, **values: Any) -> None:
+    """Train on the labelled photos in DATA: CelebA, FairFace, a CSV, or one folder per class."""
+    from gendercls import console
+    from gendercls.labels import parse_classes
+    from gendercls.train.recipe import load_recipe
+    from gendercls.train.run import TrainOptions, default_run_folder
+    from gendercls.train.run import train as run_train
+
+    options = TrainOptions(
+        out=out or default_run_folder(recipe),
+        recipe=load_recipe(recipe, changes),
+        recipe_name=recipe,
+        classes=parse_classes(classes) if classes else None,
+        **values,
+    )
+    try:
+        with console.training_progress() as report:
+            result = run_train(options, report, _stop_when_asked())
+    except InterruptedRunError as error:
+        error.do = "continue with: " + _this_command("--resume", "--out", str(options.out))
+        raise
+    console.show_training(result)
+
+
+@main.command()
+@click.argument("run", type=_path, required=False)
+@click.option("--out", type=_path, help="The ONNX file to write.  [default: model.onnx in the run]")
+@click.option(
+    "--check", type=_path, metavar="PHOTOS", help="Photos for the gate.  [default: the run's validation part]"
+)
+@click.option("--labels", type=_path, help="Labels of those photos: their accuracy is measured and kept.")
+@_debug_option
+def export(**values: Any) -> None:
+    """Write the ONNX file of RUN (a run's folder or a checkpoint; the newest finished run in runs/ by default).
+
+    The file stays only if onnxruntime answers as PyTorch does on the same real photos.
+    """
+    from gendercls import console
+    from gendercls.export.run import ExportOptions
+    from gendercls.export.run import export as run_export
+
+    console.show_export(run_export(ExportOptions(**values), console.note))
+
+
+@main.command()
+@click.argument("model", type=_path, required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the whole spec as JSON.")
+@_debug_option
+def info(model: Path | None, as_json: bool) -> None:
+    """Say what MODEL (by default the shipped one) was trained on, how right it is, and what its data allows."""
+    from gendercls.modelfile import read_model_file, shipped_model
+
+    found = read_model_file(model or shipped_model())
+    if as_json:
+        click.echo(found.to_json())
+        return
+    from gendercls import console
+
+    console.show_info(found.spec, str(found.path), found.sha256)
+
+
+@main.command()
+@_debug_option
+def doctor() -> None:
+    """Say what this machine has and lacks, and run the shipped model's self-test."""
+    from gendercls import console
+    from gendercls.doctor import examine
+
+    findings = examine()
+    console.show_findings(findings)
+    if any(finding.is_good is False for finding in findings):
+        sys.exit(1)
+
+
+def _this_command(*more: str) -> str:
+    """The command as it was typed, with what has to be added to it."""
+    typed = sys.argv[1:]
+    added = [word for word in more if word not in typed] if "--out" in typed else list(more)
+    return shlex.join(["gendercls", *typed, *added])
+
+
+def _stop_when_asked() -> Callable[[], bool]:
+    """Whether Ctrl-C or SIGTERM came; the second time it ends at once."""
+    asked: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        if asked:
+            raise InterruptedRunError("interrupted before the state could be saved")
+        asked.append(number)
+
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, stop)
+    return lambda: bool(asked)

@@ -1,0 +1,267 @@
+"""Everything a person sees: progress, tables, warnings, all on stderr. Data goes to files or stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from gendercls.classify.run import Progress as ClassifyProgress
+    from gendercls.classify.run import Summary
+    from gendercls.classify.tally import Scores, Tally
+    from gendercls.doctor import Finding
+    from gendercls.export.run import ExportResult
+    from gendercls.spec import ModelSpec
+    from gendercls.train.loop import Report
+    from gendercls.train.run import TrainingResult
+
+_stderr = Console(stderr=True, highlight=False)
+_PERCEIVED = "Labels say how a labeller would likely perceive a face, not anyone's gender."
+
+
+def note(text: str) -> None:
+    """One plain line."""
+    _stderr.print(printable(text), markup=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """One line that should not be missed."""
+    _stderr.print(Text.assemble(("warning: ", "yellow"), printable(text)), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Text from strangers with control characters and escapes shown instead of obeyed."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 file``, ``2,000 files``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """``4.1 s``, ``41 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+# --- classify ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def classify_progress(quiet: bool) -> Iterator[Callable[[ClassifyProgress], None]]:
+    """A live line while photos are classified, where there is a terminal."""
+    columns = (TextColumn("classifying"), BarColumn(), TextColumn("{task.fields[text]}"))
+    bar = Progress(*columns, console=_stderr, disable=quiet or not _stderr.is_terminal, transient=True)
+    task = bar.add_task("", total=None, text="")
+
+    def report(progress: ClassifyProgress) -> None:
+        known = f"{progress.done:,}" + (f" of {progress.total:,}" if progress.total else "")
+        text = f"{known} photos  {progress.rate:.0f}/s"
+        if progress.total and progress.rate > 0:
+            text += f"  {duration((progress.total - progress.done) / progress.rate)} left"
+        if progress.failed:
+            text += f"  {progress.failed:,} failed"
+        bar.update(task, total=progress.total, completed=progress.done, text=text)
+
+    with bar:
+        yield report
+
+
+def show_summary(summary: Summary) -> None:
+    """What a run gave, in lines that can be quoted."""
+    tally = summary.tally
+    if summary.why_not_cuda:
+        note(f"ran on the CPU: {summary.why_not_cuda}")
+    for line in summary.notes:
+        note(line)
+    _stderr.print(_shares(tally))
+    scores = tally.scores()
+    if scores is not None:
+        _show_scores(scores, tally, summary)
+    elif tally.has_truth:
+        warn(f"no photo has a label in {summary.label_source}")
+    if tally.failures:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in tally.failures.most_common())
+        note(f"failed: {counted(tally.failed, 'photo')}: {reasons}")
+    if tally.not_photos:
+        note(f"not photos: {counted(tally.not_photos, 'file')}")
+    note(headline(summary))
+    note(f"rows: {summary.out}")
+    note(_PERCEIVED)
+
+
+def headline(summary: Summary) -> str:
+    """``2,000 photos in 41 s (48.8/s) on cpu, fp32: 1,997 with a label, 3 failed``."""
+    tally = summary.tally
+    parts = [f"{tally.answered:,} with a label"]
+    if tally.uncertain:
+        parts.append(f"{tally.uncertain:,} uncertain (below {summary.threshold:.3f})")
+    parts.append(f"{tally.failed:,} failed")
+    kept = f"; {summary.kept:,} rows were there already" if summary.kept else ""
+    photos = tally.rows - tally.not_photos
+    return (
+        f"{counted(photos, 'photo')} in {duration(summary.seconds)} ({summary.rate:.1f}/s) on {summary.device}, "
+        f"{summary.precision}, {summary.model}: {', '.join(parts)}{kept}"
+    )
+
+
+def _shares(tally: Tally) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("perceived as")
+    for name in ("photos", "share", "95 % interval"):
+        table.add_column(name, justify="right")
+    for name, rate in tally.shares().items():
+        table.add_row(
+            Text(printable(name)), f"{rate.count:,}", *_share_cells(rate.value, rate.low, rate.high, rate.total)
+        )
+    return table
+
+
+def _share_cells(value: float, low: float, high: float, total: int) -> tuple[str, str]:
+    return (f"{100 * value:.2f} %", f"{100 * low:.2f}–{100 * high:.2f}") if total else ("–", "–")
+
+
+def _show_scores(scores: Scores, tally: Tally, summary: Summary) -> None:
+    note(f"accuracy against {summary.label_source}: {scores.accuracy}")
+    if scores.coverage.value < 1:
+        note(f"accuracy of the answered: {scores.answered_accuracy}, coverage {100 * scores.coverage.value:.2f} %")
+    names = [printable(name) for name in tally.classes]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("label \\ answer")
+    answers = [*names, "uncertain", "failed"]
+    columns = [n for n in range(len(answers)) if n < len(names) or scores.confusion[:, n].any()]
+    for n in columns:
+        table.add_column(answers[n], justify="right")
+    for name in ("precision", "recall"):
+        table.add_column(name, justify="right")
+    for number, name in enumerate(names):
+        precision, recall = scores.precision[tally.classes[number]], scores.recall[tally.classes[number]]
+        shown = (
+            f"{100 * rate.value:.2f} % [{100 * rate.low:.2f}, {100 * rate.high:.2f}]" for rate in (precision, recall)
+        )
+        table.add_row(Text(name), *(f"{scores.confusion[number, n]:,}" for n in columns), *shown)
+    _stderr.print(table)
+    for match, words in (("missing", "have no label"), ("ambiguous", "match several labels by file name")):
+        if count := summary.label_matches.get(match, 0):
+            note(f"labels: {count:,} of the files {words}")
+
+
+# --- train and export -------------------------------------------------------------------------------------------
+
+
+class _Counted(ProgressColumn):
+    """How many of the epoch's steps are done."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.completed:.0f}/{task.total or 0:.0f}")
+
+
+@contextmanager
+def training_progress() -> Iterator[Report]:
+    """A live line while an epoch runs where there is a terminal, and one plain line an epoch everywhere."""
+    from gendercls.train.loop import EpochMetrics, Step
+
+    columns = (TextColumn("{task.description}"), BarColumn(), _Counted(), TextColumn("{task.fields[text]}"))
+    bar = Progress(*columns, console=_stderr, disable=not _stderr.is_terminal, transient=True)
+    tasks: list[Any] = []
+
+    def report(event: object) -> None:
+        if isinstance(event, Step):
+            if not tasks:
+                tasks.append(bar.add_task("", total=event.steps, text=""))
+            text = f"loss {event.loss:.4f}  {event.photos_per_second:.0f} photos/s  {duration(event.seconds_left)} left"
+            description = f"epoch {event.epoch} of {event.epochs}"
+            bar.update(tasks[0], description=description, completed=event.step, text=text)
+        elif isinstance(event, EpochMetrics):
+            note(
+                f"epoch {event.epoch}: train loss {event.train_loss:.4f}, val loss {event.val_loss:.4f}, "
+                f"val accuracy {100 * event.val_accuracy:.2f} %, {event.photos_per_second:.1f} photos/s, "
+                f"{duration(event.seconds)}"
+            )
+        else:
+            note(str(event))
+
+    with bar:
+        yield report
+
+
+def show_training(result: TrainingResult) -> None:
+    """What a finished run says."""
+    note(
+        f"best epoch {result.best.epoch}: val loss {result.best.val_loss:.4f}, "
+        f"val accuracy {100 * result.best.val_accuracy:.2f} %, temperature {result.temperature:.3f}"
+    )
+    note(f"test part, scored once: {result.test}, log-loss {result.test_loss:.4f}")
+    note(f"checkpoint: {result.run / 'best.pt'}")
+    note(f"next: gendercls export {result.run}")
+
+
+def show_export(result: ExportResult) -> None:
+    """What the gate saw and where the file is."""
+    gate = result.gate
+    skipped = f", {result.skipped:,} could not be read" if result.skipped else ""
+    note(
+        f"gate passed: {gate.photos:,} photos{skipped}, largest difference {gate.largest_difference:.1e} "
+        f"({gate.tolerance:g} allowed), {gate.decisions_changed} decisions changed, worst photo {gate.worst_photo}"
+    )
+    for figure in result.spec.figures:
+        note(f"accuracy: {figure}")
+    note(f"model: {result.out} ({result.size / 1e6:.1f} MB)")
+
+
+# --- info and doctor --------------------------------------------------------------------------------------------
+
+
+def info_lines(spec: ModelSpec, file: str, sha256: str) -> Iterator[tuple[str, str]]:
+    """A spec as heading and text, for a person."""
+    pre, gate, provenance = spec.preprocessing, spec.gate, spec.provenance
+    yield "model", f"{spec.name}, {spec.precision}, format {spec.format[0]}.{spec.format[1]}"
+    yield "file", f"{file} (SHA-256 {sha256[:16]}…)"
+    yield "classes", "; ".join(f"{c.name} = {c.rule}" for c in spec.classes)
+    yield "photo", f"{pre.fit} to {pre.width}×{pre.height}, {pre.resampling}; face margin {pre.face_margin:g}"
+    yield "licence of its data", str(provenance.get("data_licence", "not stated"))
+    photos = provenance.get("photos", {})
+    counts = ", ".join(f"{count:,} {part}" for part, count in photos.items()) if isinstance(photos, dict) else ""
+    yield "trained on", f"{provenance.get('data', 'not stated')} ({counts}), split {provenance.get('split', '?')}"
+    init = provenance.get("init", {})
+    yield "weights began at", str(init.get("name", "not stated")) if isinstance(init, dict) else "not stated"
+    for figure in spec.figures:
+        yield "accuracy", str(figure)
+    for row in spec.thresholds:
+        if row.wanted_error in (0.01, 0.02, 0.05):
+            wanted, answered = f"{100 * row.wanted_error:g} % wrong", f"{100 * row.coverage:.1f} % answered"
+            yield "threshold", f"for at most {wanted}: confidence {row.confidence:.4f}, {answered} (on validation)"
+    yield (
+        "gate",
+        f"{gate.photos:,} photos, largest difference {gate.largest_difference:.1e} ({gate.tolerance:g} allowed)",
+    )
+    yield "note", _PERCEIVED
+
+
+def show_info(spec: ModelSpec, file: str, sha256: str) -> None:
+    """A spec on stdout: it is what was asked for."""
+    Console(highlight=False).print(_facts(info_lines(spec, file, sha256)))
+
+
+def show_findings(findings: list[Finding]) -> None:
+    """The examination on stdout."""
+    marks = {True: "ok: ", False: "PROBLEM: ", None: ""}
+    Console(highlight=False).print(_facts((f.what, marks[f.is_good] + f.value) for f in findings))
+
+
+def _facts(lines: Iterator[tuple[str, str]]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for heading, text in lines:
+        table.add_row(Text(heading), Text(printable(text)))
+    return table

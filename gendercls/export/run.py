@@ -1,0 +1,205 @@
+"""``gendercls export``: a checkpoint → a model file, which stays only if the gate lets it pass."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gendercls.classify.session import Session
+from gendercls.errors import ModelError, OutputError, UsageError
+from gendercls.export.convert import CalibratedNetwork, to_onnx, with_spec
+from gendercls.export.gate import Parity, run_both
+from gendercls.images import Preprocessing
+from gendercls.labels import ClassRule, read_labels
+from gendercls.labels.match import LabelIndex
+from gendercls.modelfile import ModelFile, read_model_file
+from gendercls.sources import Listing, Photo, PhotoFile
+from gendercls.spec import Figure, GateFigures, ModelSpec, SelfTest
+from gendercls.stats import Threshold, confusion_matrix
+from gendercls.train.checkpoint import load_checkpoint, sha256_of
+from gendercls.train.network import Network
+
+SELF_TEST_SEEDS = (1, 2, 3, 4)
+SELF_TEST_TOLERANCE = 2e-3
+"""For fp32: far above what processors differ by, far below what a damaged weight does."""
+
+_GATE_PHOTOS = 500
+_LOCAL = {"data_folder", "photos_folder"}
+"""Where things lay on the machine that trained is nobody else's business."""
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What the command line says. run: a run's folder, a checkpoint, or None for the newest finished run."""
+
+    run: Path | None
+    out: Path | None
+    check: Path | None
+    labels: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """The file, its contract and what the gate saw. skipped: check photos that could not be read."""
+
+    out: Path
+    spec: ModelSpec
+    gate: GateFigures
+    skipped: int
+    size: int
+
+
+def export(options: ExportOptions, report: Report) -> ExportResult:
+    """Write the ONNX file of a finished run.
+
+    Raises:
+        ModelError: there is no finished run or its checkpoint cannot be used.
+        GateError: onnxruntime does not answer as PyTorch does; no file is left.
+        OutputError: the file cannot be written.
+    """
+    checkpoint_path = _find_checkpoint(options.run)
+    report(f"checkpoint: {checkpoint_path}")
+    checkpoint = load_checkpoint(checkpoint_path)
+    if "calibration" not in checkpoint:
+        raise ModelError(
+            "the run is not finished, so its weights are neither calibrated nor tested",
+            where=str(checkpoint_path),
+            do="finish it with gendercls train --resume",
+        )
+    report(f"licence of the data: {checkpoint['record']['data_licence']}")
+    out = options.out or checkpoint_path.with_name("model.onnx")
+    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise OutputError(
+            "the model's folder does not exist or is not writable", where=str(out), do="choose another --out"
+        )
+    photos = _check_photos(options, checkpoint_path, checkpoint)
+    calibrated = _calibrated(checkpoint)
+    spec = _spec(out, checkpoint_path, checkpoint, calibrated)
+    report("converting")
+    graph = to_onnx(calibrated, spec.preprocessing.height, spec.preprocessing.width)
+    draft = ModelFile(out, with_spec(graph, spec), "", spec)
+    report("gate: the same photos through PyTorch and onnxruntime")
+    parity = run_both(calibrated, Session(draft, device="cpu"), photos, report)
+    gate = parity.check()
+    spec = replace(spec, gate=gate, figures=spec.figures + _measured(options, spec, parity))
+    data = with_spec(graph, spec)
+    _write(out, data)
+    return ExportResult(out, spec, gate, parity.skipped, len(data))
+
+
+def _find_checkpoint(run: Path | None) -> Path:
+    if run is None:
+        finished = [path for path in Path("runs").glob("*/best.pt") if "calibration" in load_checkpoint(path)]
+        if not finished:
+            raise UsageError(
+                "there is no finished run here",
+                where=str(Path("runs").absolute()),
+                do="gendercls train DATA --init imagenet, or name one: gendercls export runs/NAME",
+            )
+        return max(finished, key=lambda path: path.stat().st_mtime)
+    if run.is_dir():
+        if not (run / "best.pt").exists():
+            raise ModelError("the folder holds no trained run", where=str(run), do="name a folder with a best.pt")
+        return run / "best.pt"
+    return run
+
+
+def _check_photos(options: ExportOptions, path: Path, checkpoint: dict[str, Any]) -> Iterable[Photo]:
+    """The photos named with --check; else the run's own validation part."""
+    if options.check is not None:
+        return Listing([str(options.check)])
+    split = path.with_name("split.csv")
+    folder = Path(checkpoint["record"]["photos_folder"])
+    if not split.exists() or not folder.is_dir():
+        raise UsageError(
+            "the gate needs real photos, and the run's own are not here",
+            where=f"{split if not split.exists() else folder}",
+            do="name some with --check PHOTOS",
+        )
+    with split.open(encoding="utf-8", newline="") as file:
+        keys = [row["path"] for row in csv.DictReader(file) if row["split"] == "val"]
+    return islice((PhotoFile(key, os.fsencode(folder / key)) for key in keys), _GATE_PHOTOS)
+
+
+def _calibrated(checkpoint: dict[str, Any]) -> CalibratedNetwork:
+    recipe, low_high = checkpoint["recipe"], checkpoint["input_range"]
+    network = Network(len(checkpoint["classes"]), dropout=recipe["dropout"], input_range=(low_high[0], low_high[1]))
+    network.load_state_dict(checkpoint["weights"])
+    return CalibratedNetwork(network.float(), checkpoint["calibration"]["temperature"]).eval()
+
+
+def _spec(out: Path, path: Path, checkpoint: dict[str, Any], calibrated: CalibratedNetwork) -> ModelSpec:
+    recipe = checkpoint["recipe"]
+    pre = Preprocessing(recipe["fit"], recipe["size"], recipe["size"], recipe["resampling"], recipe["face_margin"])
+    record = {key: value for key, value in checkpoint["record"].items() if key not in _LOCAL}
+    test = SelfTest(SELF_TEST_SEEDS, (), SELF_TEST_TOLERANCE)
+    with torch.inference_mode():
+        answers = calibrated(torch.from_numpy(test.images(pre))).double().numpy().round(7).tolist()
+    return ModelSpec(
+        name=out.stem if out.stem != "model" else path.resolve().parent.name,
+        classes=tuple(ClassRule(c["name"], c["rule"]) for c in checkpoint["classes"]),
+        preprocessing=pre,
+        precision="fp32",
+        temperature=checkpoint["calibration"]["temperature"],
+        provenance={**record, "recipe": recipe, "checkpoint_sha256": sha256_of(path)},
+        figures=tuple(
+            Figure(f["on"], f["correct"], f["total"], tuple(map(tuple, f["confusion"]))) for f in checkpoint["figures"]
+        ),
+        thresholds=tuple(Threshold(**row) for row in checkpoint["calibration"]["thresholds"]),
+        self_test=replace(test, probabilities=tuple(map(tuple, answers))),
+        gate=GateFigures(0, 0.0, 0.0, 0, ""),
+    )
+
+
+def _measured(options: ExportOptions, spec: ModelSpec, parity: Parity) -> tuple[Figure, ...]:
+    """How often onnxruntime's answers agree with ``--labels`` on the check photos."""
+    if options.labels is None:
+        return ()
+    labels = read_labels(options.labels)
+    truth = labels.truth_for(spec.classes)
+    index = LabelIndex(labels.keys)
+    numbers = [index.find(photo.path)[1] for photo in parity.photos]
+    known = np.array([truth[number] if number >= 0 else -1 for number in numbers], np.intp)
+    parts = labels.split if labels.split is not None else np.full(len(labels), "")
+    figures: list[Figure] = []
+    for part in [*sorted({str(parts[number]) for number in numbers if number >= 0}), None]:
+        chosen = [n for n, number in enumerate(numbers) if known[n] >= 0 and part in (None, str(parts[number]))]
+        if chosen and not (part is None and figures and len(chosen) == figures[0].total):
+            where = f"{labels.source}, {f'{part} part of its labels' if part else 'all check photos'}, onnxruntime"
+            figures.append(_figure(where, known[chosen], parity.by_onnxruntime[chosen], len(spec.classes)))
+    return tuple(figures)
+
+
+def _figure(where: str, truth: NDArray[np.intp], probabilities: NDArray[np.float64], classes: int) -> Figure:
+    answers = probabilities.round(6).argmax(axis=1)
+    counts = confusion_matrix(truth, answers, classes)
+    return Figure(where, int((answers == truth).sum()), len(truth), tuple(map(tuple, counts.tolist())))
+
+
+def _write(out: Path, data: bytes) -> None:
+    """Write, open again as a user would, and only then give it its name."""
+    temporary = out.with_name(out.name + ".tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Session(read_model_file(temporary), device="cpu")
+        os.replace(temporary, out)
+    except OSError as error:
+        raise OutputError(
+            f"the model cannot be written: {error.strerror}", where=str(out), do="free some disk"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,13 @@
+"""Label files → `Labels`; class rules; splits; which label belongs to which photo.
+
+`read_labels` knows CelebA's official and Kaggle's layout, FairFace's folder, any CSV with a path column, and one
+folder per class.
+"""
+
+from __future__ import annotations
+
+from gendercls.labels.readers import read_labels
+from gendercls.labels.rules import DEFAULT_CLASSES, ClassRule, parse_classes
+from gendercls.labels.table import Labels
+
+__all__ = ["DEFAULT_CLASSES", "ClassRule", "Labels", "parse_classes", "read_labels"]

@@ -1,0 +1,176 @@
+"""The model file: one ONNX file that carries its contract, read without the onnx package.
+
+The few protobuf fields needed before a session is opened are read here. That keeps the onnx package out of the core,
+gives the spec in milliseconds, and refuses external data before onnxruntime goes looking for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gendercls.errors import ModelError
+from gendercls.spec import METADATA_KEY, ModelSpec, parse_spec
+
+# Field numbers from onnx.proto3 (ONNX 1.x).
+_MODEL_GRAPH, _MODEL_METADATA = 7, 14
+_GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
+_NODE_ATTRIBUTE, _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH = 5, 5, 6
+_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """An ONNX file that is ours: where it lies, its bytes, their SHA-256 and its contract."""
+
+    path: Path
+    data: bytes
+    sha256: str
+    spec: ModelSpec
+
+    @property
+    def label(self) -> str:
+        """Name and short hash, for people."""
+        return f"{self.path.name} ({self.sha256[:6]})"
+
+    def to_json(self) -> str:
+        """The spec with the file's path and hash, for programs."""
+        return json.dumps({"file": str(self.path), "sha256": self.sha256, **self.spec.to_dict()}, ensure_ascii=False)
+
+
+def shipped_model() -> Path:
+    """The model that comes with gendercls, in a checkout and in an installed package alike.
+
+    Raises:
+        ModelError: the package was built without one.
+    """
+    package = Path(__file__).parent
+    folder = package / "shipped" if (package / "shipped").is_dir() else package.parent / "export"
+    models = sorted(folder.glob("*.onnx"))
+    if not models:
+        raise ModelError(
+            "this installation has no model", where=str(folder), do="name one with --model, or install gendercls anew"
+        )
+    return models[0]
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """Read an ONNX file and its contract, without opening a session.
+
+    Raises:
+        ModelError: no such file, no ONNX, external data, no spec, or a spec of another major format.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"the model cannot be read: {error.strerror}", where=str(path), do="check the path given with --model"
+        ) from None
+    try:
+        metadata, is_external = scan_onnx(data)
+    except (ValueError, IndexError, UnicodeDecodeError):
+        raise ModelError(
+            "the model is no ONNX file, or a damaged one", where=str(path), do="give a file made by gendercls export"
+        ) from None
+    if is_external:
+        raise ModelError(
+            "the model keeps its weights in another file", where=str(path), do="give one file made by gendercls export"
+        )
+    if METADATA_KEY not in metadata:
+        raise ModelError(
+            "the ONNX file has no gendercls spec, so its classes and preprocessing are unknown",
+            where=str(path),
+            do="give a file made by gendercls export",
+        )
+    return ModelFile(path, data, hashlib.sha256(data).hexdigest(), parse_spec(metadata[METADATA_KEY], str(path)))
+
+
+def scan_onnx(data: bytes) -> tuple[dict[str, str], bool]:
+    """An ONNX file's metadata, and whether any of its tensors lies in another file.
+
+    Raises:
+        ValueError: the bytes are no protobuf, or hold no graph.
+    """
+    metadata: dict[str, str] = {}
+    graphs = []
+    for number, value in _fields(memoryview(data)):
+        if number == _MODEL_METADATA:
+            entry = dict(_fields(_bytes(value)))
+            metadata[bytes(_bytes(entry.get(1, b""))).decode()] = bytes(_bytes(entry.get(2, b""))).decode()
+        elif number == _MODEL_GRAPH:
+            graphs.append(_bytes(value))
+    if not graphs:
+        raise ValueError("no graph")
+    return metadata, any(_graph_is_external(graph, 0) for graph in graphs)
+
+
+def _graph_is_external(graph: memoryview, depth: int) -> bool:
+    if depth > 8:
+        raise ValueError("graphs nested too deeply")
+    for number, value in _fields(graph):
+        if number == _GRAPH_INITIALIZER and _tensor_is_external(_bytes(value)):
+            return True
+        if number == _GRAPH_NODE:
+            for inner, attribute in _fields(_bytes(value)):
+                if inner == _NODE_ATTRIBUTE and _attribute_is_external(_bytes(attribute), depth):
+                    return True
+    return False
+
+
+def _attribute_is_external(attribute: memoryview, depth: int) -> bool:
+    for number, value in _fields(attribute):
+        if number == _ATTRIBUTE_TENSOR and isinstance(value, memoryview) and _tensor_is_external(value):
+            return True
+        if number == _ATTRIBUTE_GRAPH and isinstance(value, memoryview) and _graph_is_external(value, depth + 1):
+            return True
+    return False
+
+
+def _tensor_is_external(tensor: memoryview) -> bool:
+    return any(
+        number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value) for number, value in _fields(tensor)
+    )
+
+
+def _bytes(value: int | memoryview | bytes) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("a number where a message should be")
+    return memoryview(value)
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Field numbers and values of a protobuf message: integers as int, everything else as its bytes."""
+    at, end = 0, len(message)
+    while at < end:
+        key, at = _varint(message, at)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value, at = _varint(message, at)
+            yield number, value
+            continue
+        if kind == 2:
+            size, at = _varint(message, at)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"wire type {kind}")
+        if number == 0 or at + size > end:
+            raise ValueError("cut off")
+        yield number, message[at : at + size]
+        at += size
+
+
+def _varint(message: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise ValueError("number too long")

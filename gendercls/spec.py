@@ -1,0 +1,271 @@
+"""ModelSpec: the contract carried inside the ONNX file.
+
+Input ``images``: uint8 ``[N, H, W, 3]`` RGB. Output ``probabilities``: float32 ``[N, K]``, ``softmax(logits / T)``.
+``metadata_props["gendercls"]`` holds the spec as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gendercls.errors import LabelError, ModelError
+from gendercls.images import Preprocessing
+from gendercls.labels.rules import ClassRule, check_classes, classes_to_json
+from gendercls.stats import Threshold, wilson
+
+FORMAT = (1, 0)
+METADATA_KEY = "gendercls"
+_MOST_SELF_TESTS = 16
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What was measured once: how many of which photos were right, and the confusion counts behind it.
+
+    confusion: K rows of truth by K columns of answers.
+    """
+
+    on: str
+    correct: int
+    total: int
+    confusion: tuple[tuple[int, ...], ...]
+
+    def __str__(self) -> str:
+        return f"{wilson(self.correct, self.total)} on {self.on}"
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """Generated images and what they must give. probabilities: one row of K per seed; tolerance: largest difference."""
+
+    seeds: tuple[int, ...]
+    probabilities: tuple[tuple[float, ...], ...]
+    tolerance: float
+
+    def images(self, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+        """The generated photos: uint8 ``[S, H, W, 3]``, patches of colour, the same on every machine."""
+        rows = np.arange(preprocessing.height) * 8 // preprocessing.height
+        columns = np.arange(preprocessing.width) * 8 // preprocessing.width
+        patches = [self._patches(seed)[rows][:, columns] for seed in self.seeds]
+        return np.stack(patches)
+
+    @staticmethod
+    def _patches(seed: int) -> NDArray[np.uint8]:
+        # RandomState's stream is frozen by numpy's policy (NEP 19); Generator's may change between versions.
+        return np.random.RandomState(seed).randint(0, 256, (8, 8, 3)).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class GateFigures:
+    """How closely onnxruntime followed PyTorch on the same real photos when the file was made."""
+
+    photos: int
+    largest_difference: float
+    tolerance: float
+    decisions_changed: int
+    worst_photo: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Everything a user of the model must agree on. provenance: plain values, for people and for programs."""
+
+    name: str
+    classes: tuple[ClassRule, ...]
+    preprocessing: Preprocessing
+    precision: str
+    temperature: float
+    provenance: Mapping[str, Any]
+    figures: tuple[Figure, ...]
+    thresholds: tuple[Threshold, ...]
+    self_test: SelfTest
+    gate: GateFigures
+    format: tuple[int, int] = FORMAT
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.classes)
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a later version of gendercls wrote it, within the same major format."""
+        return self.format > FORMAT
+
+    def threshold_for(self, wanted_error: float) -> Threshold:
+        """The row of the table that keeps the wanted error rate (0 to 1). Raises ModelError where none does."""
+        rows = [row for row in self.thresholds if row.wanted_error <= wanted_error]
+        if not rows:
+            least = min((row.wanted_error for row in self.thresholds), default=None)
+            raise ModelError(
+                f"no confidence keeps an error rate of {wanted_error:g} on the photos this model was validated on",
+                where=f"the threshold table of {self.name}",
+                do=f"ask for --max-error {least:g} or more" if least is not None else "use --min-confidence instead",
+            )
+        return max(rows, key=lambda row: row.wanted_error)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), ensure_ascii=False, sort_keys=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        plain = asdict(self) | {"classes": classes_to_json(self.classes), "format": list(self.format)}
+        for figure, row in zip(self.figures, plain["figures"], strict=True):
+            rate = wilson(figure.correct, figure.total)
+            row["accuracy"], row["interval"] = rate.value, [rate.low, rate.high]
+        return plain
+
+
+def parse_spec(text: str, where: str) -> ModelSpec:
+    """A spec from its JSON. Raises ModelError that names the file and the key."""
+    try:
+        top = _Reader(json.loads(text), where, "spec")
+    except (json.JSONDecodeError, RecursionError):
+        raise ModelError("the model's spec is no JSON", where=where, do="export the model again") from None
+    major, minor = top.numbers("format", 2)
+    if major != FORMAT[0]:
+        raise ModelError(
+            f"the model's format is {major:g}.{minor:g}; this version of gendercls reads {FORMAT[0]}.x",
+            where=where,
+            do="install a newer gendercls" if major > FORMAT[0] else "export the model again",
+        )
+    pre = top.inner("preprocessing")
+    test = top.inner("self_test")
+    gate = top.inner("gate")
+    spec = ModelSpec(
+        name=top.text("name"),
+        classes=top.checked(_classes, "classes"),
+        preprocessing=pre.checked(_preprocessing, ""),
+        precision=top.text("precision"),
+        temperature=top.number("temperature"),
+        provenance=dict(top.inner("provenance").value),
+        figures=tuple(map(_figure, top.items("figures"))),
+        thresholds=tuple(map(_threshold, top.items("thresholds"))),
+        self_test=SelfTest(
+            tuple(int(seed) for seed in test.numbers("seeds")), test.table("probabilities"), test.number("tolerance")
+        ),
+        gate=GateFigures(
+            int(gate.number("photos")),
+            gate.number("largest_difference"),
+            gate.number("tolerance"),
+            int(gate.number("decisions_changed")),
+            gate.text("worst_photo"),
+        ),
+        format=(int(major), int(minor)),
+    )
+    _check_self_test(spec, where)
+    return spec
+
+
+def _check_self_test(spec: ModelSpec, where: str) -> None:
+    test = spec.self_test
+    sound = 1 <= len(test.seeds) == len(test.probabilities) <= _MOST_SELF_TESTS
+    if not sound or any(len(row) != len(spec.classes) for row in test.probabilities):
+        raise ModelError(
+            f"spec.self_test needs 1 to {_MOST_SELF_TESTS} seeds with one probability per class each",
+            where=where,
+            do="export the model again",
+        )
+
+
+class _Reader:
+    """Typed getters over a nested JSON value; an error names the exact key and the file."""
+
+    def __init__(self, value: object, where: str, path: str) -> None:
+        self.where, self.path = where, path
+        if not isinstance(value, dict):
+            raise self.wrong("", "an object", value)
+        self.value: dict[str, Any] = value
+
+    def wrong(self, key: str, expected: str, value: object) -> ModelError:
+        place = ".".join(filter(None, (self.path, key)))
+        shown = json.dumps(value, ensure_ascii=False, default=str)[:60]
+        return ModelError(
+            f"{place} should be {expected}, but is {shown}", where=self.where, do="export the model again"
+        )
+
+    def get(self, key: str) -> Any:
+        if key not in self.value:
+            raise ModelError(f"{self.path}.{key} is missing", where=self.where, do="export the model again")
+        return self.value[key]
+
+    def text(self, key: str) -> str:
+        value = self.get(key)
+        if not isinstance(value, str):
+            raise self.wrong(key, "text", value)
+        return value
+
+    def number(self, key: str) -> float:
+        value = self.get(key)
+        if not _is_number(value):
+            raise self.wrong(key, "a number", value)
+        return float(value)
+
+    def numbers(self, key: str, count: int | None = None) -> list[float]:
+        value = self.get(key)
+        if not _is_row(value) or (count is not None and len(value) != count):
+            raise self.wrong(key, f"a list of {count} numbers" if count else "a list of numbers", value)
+        return [float(number) for number in value]
+
+    def table(self, key: str) -> tuple[tuple[float, ...], ...]:
+        value = self.get(key)
+        if not isinstance(value, list) or not all(map(_is_row, value)):
+            raise self.wrong(key, "a list of lists of numbers", value)
+        return tuple(tuple(float(number) for number in row) for row in value)
+
+    def inner(self, key: str) -> _Reader:
+        return _Reader(self.get(key), self.where, f"{self.path}.{key}")
+
+    def items(self, key: str) -> Iterator[_Reader]:
+        value = self.get(key)
+        if not isinstance(value, list):
+            raise self.wrong(key, "a list", value)
+        return (_Reader(item, self.where, f"{self.path}.{key}[{n}]") for n, item in enumerate(value))
+
+    def checked(self, build: Callable[[_Reader], T], key: str) -> T:
+        """What ``build`` makes of this object; its ValueError or LabelError becomes one that names the key."""
+        try:
+            return build(self)
+        except (ValueError, LabelError) as error:
+            place = ".".join(filter(None, (self.path, key)))
+            raise ModelError(
+                f"{place}: {str(error).splitlines()[0]}", where=self.where, do="export the model again"
+            ) from None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def _is_row(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_number, value))
+
+
+def _classes(top: _Reader) -> tuple[ClassRule, ...]:
+    return check_classes(ClassRule(item.text("name"), item.text("rule")) for item in top.items("classes"))
+
+
+def _preprocessing(pre: _Reader) -> Preprocessing:
+    return Preprocessing(
+        pre.text("fit"),  # type: ignore[arg-type]
+        int(pre.number("height")),
+        int(pre.number("width")),
+        pre.text("resampling"),  # type: ignore[arg-type]
+        pre.number("face_margin"),
+    )
+
+
+def _figure(item: _Reader) -> Figure:
+    counts = tuple(tuple(int(n) for n in row) for row in item.table("confusion"))
+    return Figure(item.text("on"), int(item.number("correct")), int(item.number("total")), counts)
+
+
+def _threshold(item: _Reader) -> Threshold:
+    keys = ("wanted_error", "confidence", "coverage", "error")
+    return Threshold(*(item.number(key) for key in keys))

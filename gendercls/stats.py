@@ -1,0 +1,136 @@
+"""Intervals, calibration and confusion: pure numpy, no I/O. Each formula names its source."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z95 = 1.959963984540054
+"""The normal quantile of a two-sided 95 % interval."""
+
+WANTED_ERRORS = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1)
+"""The error rates for which a model's file says which confidence keeps them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share with its 95 % interval: count of total, value and bounds in [0, 1]."""
+
+    count: int
+    total: int
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.2f} % [{100 * self.low:.2f}, {100 * self.high:.2f}] ({self.count:,}/{self.total:,})"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Answers at this confidence and above were wrong at most this often on the validation part.
+
+    wanted_error and error in [0, 1]; coverage is the share of photos still answered.
+    """
+
+    wanted_error: float
+    confidence: float
+    coverage: float
+    error: float
+
+
+def wilson(count: int, total: int, z: float = Z95) -> Rate:
+    """A share and its Wilson score interval; (0, 1) when nothing was counted.
+
+    Source: Wilson 1927; Brown, Cai & DasGupta 2001, equation 4.
+
+    >>> print(wilson(4456, 5000))
+    89.12 % [88.23, 89.95] (4,456/5,000)
+    """
+    if total == 0:
+        return Rate(0, 0, math.nan, 0.0, 1.0)
+    share = count / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    # At 0 and at 1 the bound is exact; rounding must not move it past the share.
+    low = 0.0 if count == 0 else max(0.0, centre - half)
+    high = 1.0 if count == total else min(1.0, centre + half)
+    return Rate(count, total, share, low, high)
+
+
+def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Probabilities ``[N, K]`` whose rows sum to 1, from logits ``[N, K]`` divided by the temperature (above 0)."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    shares: NDArray[np.float64] = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return shares
+
+
+def log_loss(logits: NDArray[np.floating], truth: NDArray[np.integer], temperature: float = 1.0) -> float:
+    """Mean negative log-probability of the true class; logits ``[N, K]``, truth ``[N]``. Raises ValueError at N = 0."""
+    if len(truth) == 0:
+        raise ValueError("log_loss needs at least one labelled photo")
+    chosen = softmax(logits, temperature)[np.arange(len(truth)), truth]
+    return float(-np.log(np.maximum(chosen, 1e-300)).mean())
+
+
+def fit_temperature(logits: NDArray[np.floating], truth: NDArray[np.integer]) -> float:
+    """The temperature in [0.05, 20] with the least log-loss; logits ``[N, K]``, truth ``[N]``.
+
+    Source: Guo et al. 2017, section 4.2. The log-loss is unimodal in log T, so golden-section search finds it.
+    """
+    low, high = math.log(0.05), math.log(20.0)
+    ratio = (math.sqrt(5) - 1) / 2
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    loss_left, loss_right = (log_loss(logits, truth, math.exp(t)) for t in (left, right))
+    while high - low > 1e-6:
+        if loss_left <= loss_right:
+            high, right, loss_right = right, left, loss_left
+            left = high - ratio * (high - low)
+            loss_left = log_loss(logits, truth, math.exp(left))
+        else:
+            low, left, loss_left = left, right, loss_right
+            right = low + ratio * (high - low)
+            loss_right = log_loss(logits, truth, math.exp(right))
+    return math.exp((low + high) / 2)
+
+
+def confusion_matrix(
+    truth: NDArray[np.integer], answer: NDArray[np.integer], classes: int, answers: int | None = None
+) -> NDArray[np.int64]:
+    """Counts int64 ``[K, A]``: rows are the truth, columns the answer. truth ``[N]`` below K, answer ``[N]`` below A.
+
+    A is K unless ``answers`` says more, for answers such as ``uncertain`` that are no class.
+    """
+    columns = classes if answers is None else answers
+    flat = np.bincount(np.asarray(truth, np.int64) * columns + answer, minlength=classes * columns)
+    return flat.reshape(classes, columns).astype(np.int64)
+
+
+def precision_recall(confusion: NDArray[np.int64], number: int) -> tuple[Rate, Rate]:
+    """Precision and recall of one class with Wilson intervals; confusion int64 ``[K, A]``, A at least K."""
+    right = int(confusion[number, number])
+    return wilson(right, int(confusion[:, number].sum())), wilson(right, int(confusion[number].sum()))
+
+
+def threshold_table(confidence: NDArray[np.floating], correct: NDArray[np.bool_]) -> list[Threshold]:
+    """For each of `WANTED_ERRORS` the least confidence that keeps it, where one does.
+
+    Args: confidence ``[N]`` in [0, 1]; correct ``[N]``. Equal confidences are answered together or not at all.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    ordered = np.asarray(confidence, np.float64)[order]
+    errors = np.cumsum(~correct[order])
+    answered = np.arange(1, len(order) + 1)
+    last_of_equals = np.append(ordered[1:] != ordered[:-1], True)
+    table = []
+    for wanted in WANTED_ERRORS:
+        kept = np.flatnonzero(last_of_equals & (errors <= wanted * answered))
+        if kept.size:
+            n = int(kept[-1])
+            error, coverage = errors[n] / answered[n], answered[n] / len(order)
+            table.append(Threshold(wanted, float(ordered[n]), float(coverage), float(error)))
+    return table

@@ -1,0 +1,1 @@
+"""Labelled photos → a checkpoint. Needs the extra ``gendercls[train]``."""

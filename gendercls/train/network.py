@@ -1,0 +1,126 @@
+"""Inception-v3 with a composed head, and where its weights begin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import Inception_V3_Weights, inception_v3
+
+from gendercls.errors import ModelError
+from gendercls.train.checkpoint import load_tensors, sha256_of
+
+FEATURES = 2048
+
+
+class Network(nn.Module):
+    """uint8 photos → logits, one per class.
+
+    The backbone is torchvision's Inception-v3 (Szegedy et al. 2016) without its auxiliary classifier, which needs
+    larger photos. Scaling to the range that the weights expect is part of the network, so no caller can miss it.
+    """
+
+    def __init__(self, classes: int, *, dropout: float, input_range: tuple[float, float], fresh: bool = False) -> None:
+        super().__init__()
+        self.backbone = inception_v3(
+            weights=None, aux_logits=False, transform_input=False, init_weights=fresh, dropout=dropout
+        )
+        self.backbone.fc = nn.Identity()
+        self.head = nn.Linear(FEATURES, classes)
+        self.input_range = input_range
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits: uint8 ``[N, H, W, 3]`` RGB → float ``[N, K]``."""
+        low, high = self.input_range
+        scaled = images.permute(0, 3, 1, 2).float() * ((high - low) / 255) + low  # [N, 3, H, W]
+        features = self.backbone(scaled.contiguous(memory_format=torch.channels_last))  # [N, 2048]
+        logits: Tensor = self.head(features)
+        return logits
+
+
+@dataclass(frozen=True, slots=True)
+class InitialWeights:
+    """Where a run's weights began. name: for people; digest: SHA-256 of the file; not_loaded: keys left at random."""
+
+    name: str
+    digest: str
+    input_range: tuple[float, float]
+    not_loaded: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "sha256": self.digest, "not_loaded": list(self.not_loaded)}
+
+
+def build_network(
+    classes: int, *, init: str, dropout: float, input_range: tuple[float, float]
+) -> tuple[Network, InitialWeights]:
+    """A network whose weights begin at ``imagenet``, ``none`` (random) or a file.
+
+    Args:
+        classes: K, two or more.
+        init: ``imagenet``, ``none`` or a path to a state dict with torchvision's names or to a checkpoint of ours.
+        dropout: before the head, 0 to 1.
+        input_range: what a bare state dict expects of a photo's values; ImageNet weights and our own
+            checkpoints know theirs.
+
+    Raises:
+        ModelError: the file is missing, is no state dict, or fits nothing.
+    """
+    if init == "none":
+        network = Network(classes, dropout=dropout, input_range=input_range, fresh=True)
+        return network, InitialWeights("random", "", input_range, ())
+    if init == "imagenet":
+        state, name, digest, input_range = (
+            _imagenet(),
+            "torchvision Inception_V3_Weights.IMAGENET1K_V1",
+            "",
+            (-1.0, 1.0),
+        )
+    else:
+        path = Path(init)
+        content, name, digest = load_tensors(path), path.name, sha256_of(path)
+        state = content.get("weights", content)
+        input_range = tuple(content.get("input_range", input_range))
+    network = Network(classes, dropout=dropout, input_range=input_range)
+    return network, InitialWeights(name, digest, input_range, _load(network, state, init))
+
+
+def _imagenet() -> dict[str, Tensor]:
+    weights = Inception_V3_Weights.IMAGENET1K_V1
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except (URLError, OSError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ModelError(
+            f"ImageNet's weights are not here and cannot be fetched: {getattr(error, 'reason', error)}",
+            where=str(folder),
+            do=f"fetch {weights.url} elsewhere and put it into that folder under the same name",
+        ) from None
+
+
+def _load(network: Network, state: dict[str, Any], where: str) -> tuple[str, ...]:
+    """Take over what fits by name and shape; the rest keeps its random start and is told."""
+    own = network.state_dict()
+    renamed = {
+        key if key.startswith(("backbone.", "head.")) else f"backbone.{key}": value for key, value in state.items()
+    }
+    taken = {
+        key: value.float()
+        for key, value in renamed.items()
+        if key in own and isinstance(value, Tensor) and value.shape == own[key].shape
+    }
+    backbone = [key for key in own if key.startswith("backbone.") and not key.endswith("num_batches_tracked")]
+    absent = tuple(key for key in backbone if key not in taken)
+    if len(absent) > len(backbone) // 2:
+        raise ModelError(
+            f"{len(absent):,} of the network's {len(backbone):,} tensors are not in the file",
+            where=where,
+            do="give an Inception-v3 state dict with torchvision's names, or a checkpoint made by gendercls train",
+        )
+    network.load_state_dict(taken, strict=False)
+    head = () if "head.weight" in taken else ("head.weight", "head.bias")
+    return absent + head
