@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +45,7 @@ class Commands(click.Group):
 
 
 class Command(click.Command):
-    """A missing argument is answered with an example of two lines."""
+    """A missing argument is answered with an example of two lines; Ctrl-C is an interrupted run."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
@@ -54,6 +55,12 @@ class Command(click.Command):
                 raise
             example = "\n  ".join(("For example:", *EXAMPLES[self.name]))
             raise click.UsageError(f"{error.format_message()}\n\n{example}", ctx) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # while there was nothing yet to continue; click itself would exit with 1
+            raise InterruptedRunError("interrupted") from None
 
 
 Commands.command_class = Command
@@ -65,25 +72,28 @@ def _printable(text: str) -> str:
     return console.printable(text)
 
 
-def _debug_option(function: F) -> F:
-    return click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")(function)
+def _everywhere(function: F) -> F:
+    """The options that every command has."""
+    debug = click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+    return click.version_option(__version__, prog_name="gendercls")(debug(function))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__)
-@_debug_option
+@_everywhere
 def main() -> None:
     """Say how each face in a folder of photos would likely be perceived, and how sure that is.
 
     Labels are perceived, binary and noisy: they describe a labeller's impression of a photo, never who a person is.
     """
+    # Pillow warns of odd files on stderr; what matters of that is in the file's row.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 _path = click.Path(path_type=Path)
 _device_option = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
 
 
-@main.command()
+@main.command(short_help="Folders of photos → a CSV with a row for every file.")
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTOS…")
 @click.option("--out", type=_path, required=True, help="The CSV to write.")
 @click.option("--model", type=_path, help="An ONNX file made by gendercls export.  [default: the shipped one]")
@@ -101,7 +111,7 @@ _device_option = click.option("--device", default="auto", show_default=True, met
 @click.option("--strict", is_flag=True, help="Exit with 3 when some photo failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-@_debug_option
+@_everywhere
 def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
     """Classify every photo below PHOTOS (folders or files) and write one CSV row for every file.
 
@@ -124,11 +134,13 @@ def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
         console.show_summary(summary)
     if strict and summary.tally.failed:
         raise PhotosFailedError(
-            f"{summary.tally.failed:,} photos failed", where=str(summary.out), do="see the column 'error' of their rows"
+            f"{console.counted(summary.tally.failed, 'photo')} failed",
+            where=str(summary.out),
+            do="see the column 'error' of their rows",
         )
 
 
-@main.command()
+@main.command(short_help="Labelled photos → a checkpoint.")
 @click.argument("data", type=_path)
 @click.option("--out", type=_path, help="Folder of the run.  [default: runs/<time>-<recipe>]")
 @click.option("--recipe", default="default", show_default=True, metavar="NAME|FILE.toml", help="What decides the run.")
@@ -139,7 +151,7 @@ def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
 @click.option("--seed", default=1, show_default=True, help="Of the split, the order, the views and the head.")
 @_device_option
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
-@_debug_option
+@_everywhere
 def train(recipe: str, changes: tuple[str, ...], classes: str | None, out: Path | None, **values: Any) -> None:
     """Train on the labelled photos in DATA: CelebA, FairFace, a CSV, or one folder per class."""
     from gendercls import console
@@ -164,14 +176,14 @@ def train(recipe: str, changes: tuple[str, ...], classes: str | None, out: Path 
     console.show_training(result)
 
 
-@main.command()
+@main.command(short_help="A checkpoint → an ONNX file, through a gate.")
 @click.argument("run", type=_path, required=False)
 @click.option("--out", type=_path, help="The ONNX file to write.  [default: model.onnx in the run]")
 @click.option(
     "--check", type=_path, metavar="PHOTOS", help="Photos for the gate.  [default: the run's validation part]"
 )
 @click.option("--labels", type=_path, help="Labels of those photos: their accuracy is measured and kept.")
-@_debug_option
+@_everywhere
 def export(**values: Any) -> None:
     """Write the ONNX file of RUN (a run's folder or a checkpoint; the newest finished run in runs/ by default).
 
@@ -184,25 +196,26 @@ def export(**values: Any) -> None:
     console.show_export(run_export(ExportOptions(**values), console.note))
 
 
-@main.command()
+@main.command(short_help="What a model file says of itself.")
 @click.argument("model", type=_path, required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole spec as JSON.")
-@_debug_option
+@_everywhere
 def info(model: Path | None, as_json: bool) -> None:
     """Say what MODEL (by default the shipped one) was trained on, how right it is, and what its data allows."""
+    from gendercls import console
     from gendercls.modelfile import read_model_file, shipped_model
 
     found = read_model_file(model or shipped_model())
+    if found.warning:
+        console.warn(found.warning)
     if as_json:
         click.echo(found.to_json())
         return
-    from gendercls import console
-
     console.show_info(found.spec, str(found.path), found.sha256)
 
 
-@main.command()
-@_debug_option
+@main.command(short_help="What this machine has and lacks.")
+@_everywhere
 def doctor() -> None:
     """Say what this machine has and lacks, and run the shipped model's self-test."""
     from gendercls import console
@@ -215,8 +228,8 @@ def doctor() -> None:
 
 
 def _this_command(*more: str) -> str:
-    """The command as it was typed, with what has to be added to it."""
-    typed = sys.argv[1:]
+    """The command as it was typed, with what has to be added to it; ``--restart`` would lose what is there."""
+    typed = [word for word in sys.argv[1:] if word != "--restart"]
     added = [word for word in more if word not in typed] if "--out" in typed else list(more)
     return shlex.join(["gendercls", *typed, *added])
 

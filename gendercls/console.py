@@ -79,6 +79,8 @@ def classify_progress(quiet: bool) -> Iterator[Callable[[ClassifyProgress], None
 def show_summary(summary: Summary) -> None:
     """What a run gave, in lines that can be quoted."""
     tally = summary.tally
+    if summary.warning:
+        warn(summary.warning)
     if summary.why_not_cuda:
         note(f"ran on the CPU: {summary.why_not_cuda}")
     for line in summary.notes:
@@ -134,25 +136,40 @@ def _show_scores(scores: Scores, tally: Tally, summary: Summary) -> None:
     note(f"accuracy against {summary.label_source}: {scores.accuracy}")
     if scores.coverage.value < 1:
         note(f"accuracy of the answered: {scores.answered_accuracy}, coverage {100 * scores.coverage.value:.2f} %")
-    names = [printable(name) for name in tally.classes]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("label \\ answer")
-    answers = [*names, "uncertain", "failed"]
-    columns = [n for n in range(len(answers)) if n < len(names) or scores.confusion[:, n].any()]
-    for n in columns:
-        table.add_column(answers[n], justify="right")
-    for name in ("precision", "recall"):
-        table.add_column(name, justify="right")
-    for number, name in enumerate(names):
-        precision, recall = scores.precision[tally.classes[number]], scores.recall[tally.classes[number]]
-        shown = (
-            f"{100 * rate.value:.2f} % [{100 * rate.low:.2f}, {100 * rate.high:.2f}]" for rate in (precision, recall)
-        )
-        table.add_row(Text(name), *(f"{scores.confusion[number, n]:,}" for n in columns), *shown)
-    _stderr.print(table)
-    for match, words in (("missing", "have no label"), ("ambiguous", "match several labels by file name")):
+    _stderr.print(_confusion(scores, tally))
+    _stderr.print(_precision_recall(scores, tally))
+    for match, words in (
+        ("missing", "have no label"),
+        ("ambiguous", "match several labels by file name, so none was taken"),
+        ("name", "match a label by file name alone, not by path"),
+    ):
         if count := summary.label_matches.get(match, 0):
             note(f"labels: {count:,} of the files {words}")
+
+
+def _confusion(scores: Scores, tally: Tally) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("label \\ answer")
+    answers = [*tally.classes, "uncertain", "failed"]
+    columns = [n for n in range(len(answers)) if n < len(tally.classes) or scores.confusion[:, n].any()]
+    for n in columns:
+        table.add_column(Text(printable(answers[n])), justify="right")
+    for name, counts in zip(tally.classes, scores.confusion, strict=True):
+        table.add_row(Text(printable(name)), *(f"{counts[n]:,}" for n in columns))
+    return table
+
+
+def _precision_recall(scores: Scores, tally: Tally) -> Table:
+    """Apart from the confusion, so that both fit a line of 80."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("perceived as")
+    for heading in ("precision", "recall"):
+        table.add_column(heading, justify="right")
+    for name in tally.classes:
+        rates = (scores.precision[name], scores.recall[name])
+        shown = (f"{100 * r.value:.2f} % [{100 * r.low:.2f}, {100 * r.high:.2f}]" if r.total else "–" for r in rates)
+        table.add_row(Text(printable(name)), *shown)
+    return table
 
 
 # --- train and export -------------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from gendercls.classify.session import Session, available_cores, why_no_cuda
+from gendercls.classify.session import Session, why_no_cuda
 from gendercls.errors import GenderclsError
+from gendercls.machine import available_cores
 from gendercls.modelfile import read_model_file, shipped_model
 
 _PACKAGES = ("gendercls", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow", "click", "rich", "torch", "torchvision")

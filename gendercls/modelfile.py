@@ -13,13 +13,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gendercls.errors import ModelError
-from gendercls.spec import METADATA_KEY, ModelSpec, parse_spec
+from gendercls.spec import FORMAT, METADATA_KEY, ModelSpec, parse_spec
 
-# Field numbers from onnx.proto3 (ONNX 1.x).
+# Field numbers from onnx.proto3 (ONNX 1.x). The second: for each message, which fields hold a message with tensors.
 _MODEL_GRAPH, _MODEL_METADATA = 7, 14
-_GRAPH_NODE, _GRAPH_INITIALIZER = 1, 5
-_NODE_ATTRIBUTE, _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH = 5, 5, 6
+_INSIDE = {
+    "model": {_MODEL_GRAPH: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
 _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+_DEEPEST = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,14 @@ class ModelFile:
     def label(self) -> str:
         """Name and short hash, for people."""
         return f"{self.path.name} ({self.sha256[:6]})"
+
+    @property
+    def warning(self) -> str:
+        """What a user of the file should know first; empty when there is nothing."""
+        if not self.spec.is_newer:
+            return ""
+        newer, known = (f"{major}.{minor}" for major, minor in (self.spec.format, FORMAT))
+        return f"{self.path.name} has format {newer}, this gendercls knows {known}; what is new in it is not used"
 
     def to_json(self) -> str:
         """The spec with the file's path and hash, for programs."""
@@ -95,44 +112,28 @@ def scan_onnx(data: bytes) -> tuple[dict[str, str], bool]:
         ValueError: the bytes are no protobuf, or hold no graph.
     """
     metadata: dict[str, str] = {}
-    graphs = []
-    for number, value in _fields(memoryview(data)):
+    message, has_graph = memoryview(data), False
+    for number, value in _fields(message):
         if number == _MODEL_METADATA:
             entry = dict(_fields(_bytes(value)))
             metadata[bytes(_bytes(entry.get(1, b""))).decode()] = bytes(_bytes(entry.get(2, b""))).decode()
-        elif number == _MODEL_GRAPH:
-            graphs.append(_bytes(value))
-    if not graphs:
+        has_graph |= number == _MODEL_GRAPH
+    if not has_graph:
         raise ValueError("no graph")
-    return metadata, any(_graph_is_external(graph, 0) for graph in graphs)
+    return metadata, _is_external("model", message, 0)
 
 
-def _graph_is_external(graph: memoryview, depth: int) -> bool:
-    if depth > 8:
-        raise ValueError("graphs nested too deeply")
-    for number, value in _fields(graph):
-        if number == _GRAPH_INITIALIZER and _tensor_is_external(_bytes(value)):
+def _is_external(kind: str, message: memoryview, depth: int) -> bool:
+    """Whether a message of that kind, or one within it, is a tensor that lies in another file."""
+    if depth > _DEEPEST:
+        raise ValueError("nested too deeply")
+    inside = _INSIDE[kind]
+    for number, value in _fields(message):
+        if kind == "tensor" and (number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value)):
             return True
-        if number == _GRAPH_NODE:
-            for inner, attribute in _fields(_bytes(value)):
-                if inner == _NODE_ATTRIBUTE and _attribute_is_external(_bytes(attribute), depth):
-                    return True
-    return False
-
-
-def _attribute_is_external(attribute: memoryview, depth: int) -> bool:
-    for number, value in _fields(attribute):
-        if number == _ATTRIBUTE_TENSOR and isinstance(value, memoryview) and _tensor_is_external(value):
-            return True
-        if number == _ATTRIBUTE_GRAPH and isinstance(value, memoryview) and _graph_is_external(value, depth + 1):
+        if number in inside and _is_external(inside[number], _bytes(value), depth + 1):
             return True
     return False
-
-
-def _tensor_is_external(tensor: memoryview) -> bool:
-    return any(
-        number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value) for number, value in _fields(tensor)
-    )
 
 
 def _bytes(value: int | memoryview | bytes) -> memoryview:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -58,6 +58,8 @@ class PhotoFile:
                 return file.readall()
         except OSError as error:
             raise PhotoError(f"cannot be read: {error.strerror}") from None
+        except ValueError:  # only from Python: no system has such a name
+            raise PhotoError("cannot be read: its path holds a NUL") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +81,16 @@ class Listing:
 
     Args:
         arguments: one or more folders or files, as typed.
-        is_output: says of a folder's real path and a name in it whether that is this run's own output.
+        leave_out: this run's own files, which may lie among the photos and need not exist.
 
     Raises:
         GenderclsError: an argument does not exist.
         UsageError: two arguments overlap.
     """
 
-    def __init__(self, arguments: Sequence[str], is_output: Callable[[bytes, bytes], bool] | None = None) -> None:
+    def __init__(self, arguments: Sequence[str], leave_out: Iterable[Path] = ()) -> None:
         self._roots = [os.fsencode(argument) for argument in arguments]
-        self._is_output = is_output or (lambda folder, name: False)
+        self._left_out = [_real_place(path) for path in leave_out]
         for argument, root in zip(arguments, self._roots, strict=True):
             if not os.path.exists(root):
                 raise GenderclsError("no such file or folder", where=argument, do="check the path")
@@ -102,41 +104,22 @@ class Listing:
             else:
                 yield PhotoFile(readable_name(root), root)
 
-    def count(self) -> int:
-        """How many photos the listing has; a walk of its own that sorts nothing."""
-        return sum(1 for _ in self)
-
     def _walk(self, root: bytes, prefix: bytes) -> Iterator[Photo]:
         """Depth first, with an explicit stack: a tree may be deeper than Python's recursion limit."""
-        stack = [self._entries(root, prefix)]
+        above = os.path.join(os.path.realpath(root), b"")  # no link to a folder is followed below it
+        left_out = {prefix + place.removeprefix(above) for place in self._left_out if place.startswith(above)}
+        stack = [_entries(root, prefix)]
         while stack:
             for key, entry in stack[-1]:
                 if isinstance(entry, UnreadableFolder):
                     yield entry
                 elif entry.is_dir(follow_symlinks=False):
-                    stack.append(self._entries(entry.path, key + b"/"))
+                    stack.append(_entries(entry.path, key + b"/"))
                     break
-                else:
+                elif key not in left_out:
                     yield PhotoFile(readable_name(key), entry.path)
             else:
                 stack.pop()
-
-    def _entries(self, folder: bytes, prefix: bytes) -> Iterator[tuple[bytes, os.DirEntry[bytes] | UnreadableFolder]]:
-        """A folder's entries by name, folders compared as if they ended in ``/``: so the whole stream is sorted."""
-        try:
-            with os.scandir(folder) as entries:
-                found = [(_sort_key(entry), entry) for entry in entries if not entry.name.startswith(b".")]
-        except OSError as error:
-            name = readable_name(prefix.rstrip(b"/") or folder)
-            yield prefix, UnreadableFolder(name, name, error.strerror or str(error))
-            return
-        found.sort(key=lambda pair: pair[0])
-        real = os.path.realpath(folder)
-        for _, entry in found:
-            if entry.is_symlink() and entry.is_dir():
-                continue
-            if not self._is_output(real, entry.name):
-                yield prefix + entry.name, entry
 
 
 def readable_name(name: bytes) -> str:
@@ -144,14 +127,24 @@ def readable_name(name: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
-def output_filter(out: Path) -> Callable[[bytes, bytes], bool]:
-    """Whether a file is this run's CSV or one of its companions (``preds.csv.part``, ``preds.csv.run.json``, …)."""
-    folder, name = os.path.realpath(os.fsencode(out.parent)), os.fsencode(out.name)
+def _entries(folder: bytes, prefix: bytes) -> Iterator[tuple[bytes, os.DirEntry[bytes] | UnreadableFolder]]:
+    """A folder's entries by name, folders compared as if they ended in ``/``: so the whole stream is sorted."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [(_sort_key(entry), entry) for entry in entries if not entry.name.startswith(b".")]
+    except OSError as error:
+        name = readable_name(prefix.rstrip(b"/") or folder)
+        yield prefix, UnreadableFolder(name, name, error.strerror or str(error))
+        return
+    found.sort(key=lambda pair: pair[0])
+    for _, entry in found:
+        # os.path.isdir, since DirEntry.is_dir raises at a link that leads in a circle.
+        if not (entry.is_symlink() and os.path.isdir(entry.path)):
+            yield prefix + entry.name, entry
 
-    def is_output(parent: bytes, entry: bytes) -> bool:
-        return parent == folder and (entry == name or entry.startswith(name + b"."))
 
-    return is_output
+def _real_place(path: Path) -> bytes:
+    return os.path.join(os.path.realpath(os.fsencode(path.parent)), os.fsencode(path.name))
 
 
 def _sort_key(entry: os.DirEntry[bytes]) -> bytes:

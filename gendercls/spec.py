@@ -7,6 +7,7 @@ Input ``images``: uint8 ``[N, H, W, 3]`` RGB. Output ``probabilities``: float32 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -126,12 +127,12 @@ def parse_spec(text: str, where: str) -> ModelSpec:
     """A spec from its JSON. Raises ModelError that names the file and the key."""
     try:
         top = _Reader(json.loads(text), where, "spec")
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # beside bad JSON: a number of thousands of digits, or too deep a nest
         raise ModelError("the model's spec is no JSON", where=where, do="export the model again") from None
-    major, minor = top.numbers("format", 2)
+    major, minor = top.wholes("format", 2)
     if major != FORMAT[0]:
         raise ModelError(
-            f"the model's format is {major:g}.{minor:g}; this version of gendercls reads {FORMAT[0]}.x",
+            f"the model's format is {major}.{minor}; this version of gendercls reads {FORMAT[0]}.x",
             where=where,
             do="install a newer gendercls" if major > FORMAT[0] else "export the model again",
         )
@@ -147,17 +148,15 @@ def parse_spec(text: str, where: str) -> ModelSpec:
         provenance=dict(top.inner("provenance").value),
         figures=tuple(map(_figure, top.items("figures"))),
         thresholds=tuple(map(_threshold, top.items("thresholds"))),
-        self_test=SelfTest(
-            tuple(int(seed) for seed in test.numbers("seeds")), test.table("probabilities"), test.number("tolerance")
-        ),
+        self_test=SelfTest(tuple(test.wholes("seeds")), test.table("probabilities"), test.number("tolerance")),
         gate=GateFigures(
-            int(gate.number("photos")),
+            gate.whole("photos"),
             gate.number("largest_difference"),
             gate.number("tolerance"),
-            int(gate.number("decisions_changed")),
+            gate.whole("decisions_changed"),
             gate.text("worst_photo"),
         ),
-        format=(int(major), int(minor)),
+        format=(major, minor),
     )
     _check_self_test(spec, where)
     return spec
@@ -207,11 +206,17 @@ class _Reader:
             raise self.wrong(key, "a number", value)
         return float(value)
 
-    def numbers(self, key: str, count: int | None = None) -> list[float]:
+    def whole(self, key: str) -> int:
         value = self.get(key)
-        if not _is_row(value) or (count is not None and len(value) != count):
-            raise self.wrong(key, f"a list of {count} numbers" if count else "a list of numbers", value)
-        return [float(number) for number in value]
+        if not _is_whole(value):
+            raise self.wrong(key, "a whole number, 0 or more", value)
+        return int(value)
+
+    def wholes(self, key: str, count: int | None = None) -> list[int]:
+        value = self.get(key)
+        if not isinstance(value, list) or not all(map(_is_whole, value)) or len(value) != (count or len(value)):
+            raise self.wrong(key, f"a list of {f'{count} ' if count else ''}whole numbers, 0 or more", value)
+        return [int(number) for number in value]
 
     def table(self, key: str) -> tuple[tuple[float, ...], ...]:
         value = self.get(key)
@@ -240,7 +245,13 @@ class _Reader:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and bool(np.isfinite(value))
+    """Also no for what is beyond a float, which JSON allows."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_whole(value: object) -> bool:
+    """No more than 32 bits: counts need no more, and the generator of the self-test takes no other seed."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
 
 
 def _is_row(value: object) -> bool:
@@ -254,8 +265,8 @@ def _classes(top: _Reader) -> tuple[ClassRule, ...]:
 def _preprocessing(pre: _Reader) -> Preprocessing:
     return Preprocessing(
         pre.text("fit"),  # type: ignore[arg-type]
-        int(pre.number("height")),
-        int(pre.number("width")),
+        pre.whole("height"),
+        pre.whole("width"),
         pre.text("resampling"),  # type: ignore[arg-type]
         pre.number("face_margin"),
     )
@@ -263,7 +274,10 @@ def _preprocessing(pre: _Reader) -> Preprocessing:
 
 def _figure(item: _Reader) -> Figure:
     counts = tuple(tuple(int(n) for n in row) for row in item.table("confusion"))
-    return Figure(item.text("on"), int(item.number("correct")), int(item.number("total")), counts)
+    correct, total = item.whole("correct"), item.whole("total")
+    if not correct <= total or total == 0:
+        raise item.wrong("correct", f"at most the total of {total:,}, which is at least 1", correct)
+    return Figure(item.text("on"), correct, total, counts)
 
 
 def _threshold(item: _Reader) -> Threshold:

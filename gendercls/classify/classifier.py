@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gendercls.classify.pipeline import in_order
-from gendercls.classify.session import Session, available_cores
+from gendercls.classify.rows import UNCERTAIN
+from gendercls.classify.session import Session
 from gendercls.errors import PhotoError, UsageError
 from gendercls.images import fit, to_array
+from gendercls.machine import available_cores
 from gendercls.modelfile import read_model_file, shipped_model
 from gendercls.sources import Photo, PhotoFile, readable_name
 from gendercls.spec import ModelSpec
-
-UNCERTAIN = "uncertain"
 
 AnyPhoto = str | os.PathLike[str] | bytes | NDArray[np.uint8] | Photo
 """A path, a file's bytes, an upright RGB array uint8 ``[H, W, 3]``, or a `Photo` from a listing."""

@@ -1,4 +1,4 @@
-"""The CSV and its journal: append, recover, finish.
+"""The CSV on disk and its journal: append, recover, finish.
 
 While a run goes on: ``preds.csv.part``, rows in order, and ``preds.csv.run.json``, which says what run it is. The
 final name appears only by a rename, when every row is there.
@@ -7,121 +7,19 @@ final name appears only by a rename, when every row is there.
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gendercls.classify.rows import Columns, Row, encode, read_records
 from gendercls.errors import OutputError
 
 FORMAT = (1, 0)
-NOT_A_PHOTO = "not a photo"
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the CSV, as text. truth and correct are empty without labels or without a label."""
-
-    path: str
-    label: str
-    confidence: str
-    probabilities: tuple[str, ...]
-    truth: str = ""
-    correct: str = ""
-    error: str = ""
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether a photo could not be read; a file that is no photo has not failed."""
-        return bool(self.error) and self.error != NOT_A_PHOTO
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The CSV's columns: fixed by the model's classes and by whether there are labels."""
-
-    classes: tuple[str, ...]
-    has_truth: bool
-
-    def header(self) -> list[str]:
-        truth = ["truth", "correct"] if self.has_truth else []
-        return ["path", "label", "confidence", *(f"p_{name}" for name in self.classes), *truth, "error"]
-
-    def fields(self, row: Row) -> list[str]:
-        """The row's fields, defused for spreadsheets."""
-        probabilities = row.probabilities or ("",) * len(self.classes)
-        truth = [defused(row.truth), row.correct] if self.has_truth else []
-        return [path_field(row.path), defused(row.label), row.confidence, *probabilities, *truth, defused(row.error)]
-
-    def row(self, fields: Sequence[str]) -> Row:
-        """The row behind a line's fields, as `fields` wrote it. Raises ValueError for another number of fields."""
-        if len(fields) != len(self.header()):
-            raise ValueError(f"{len(fields)} fields instead of {len(self.header())}")
-        last = 3 + len(self.classes)
-        probabilities = tuple(fields[3:last]) if fields[2] else ()
-        truth, correct = fields[last : last + 2] if self.has_truth else ("", "")
-        return Row(fields[0], _plain(fields[1]), fields[2], probabilities, _plain(truth), correct, _plain(fields[-1]))
-
-
-def path_field(path: str) -> str:
-    """A path as the CSV has it: one that a spreadsheet would take for a formula gets ``./`` before it."""
-    return "./" + path if path.startswith(("=", "+", "-", "@")) else path
-
-
-def defused(word: str) -> str:
-    """A word that a spreadsheet would take for a formula gets a leading ``'``."""
-    return "'" + word if word.startswith(("=", "+", "-", "@")) else word
-
-
-def _plain(word: str) -> str:
-    return word[1:] if word.startswith(("'=", "'+", "'-", "'@")) else word
-
-
-def encode(fields: Sequence[str]) -> bytes:
-    """One CSV line. Quoted wherever a field holds ``,`` ``"`` CR or LF; Python's own csv leaves a lone CR bare."""
-    return (",".join(map(_quoted, fields)) + "\n").encode("utf-8", "backslashreplace")
-
-
-def _quoted(field: str) -> str:
-    if "," in field or '"' in field or "\n" in field or "\r" in field:
-        return '"' + field.replace('"', '""') + '"'
-    return field
-
-
-def read_records(file: BinaryIO, name: str) -> Iterator[tuple[list[str], int]]:
-    """Whole CSV records of a file and the offset at which each ends; a torn last one is left out.
-
-    Raises:
-        OutputError: a line in the middle is no CSV or not UTF-8.
-    """
-    end = 0
-
-    def lines() -> Iterator[str]:
-        nonlocal end
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            end += len(line)
-            yield line.decode("utf-8")
-
-    reader = csv.reader(lines(), strict=True)
-    while True:
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except (csv.Error, UnicodeDecodeError) as error:
-            if "unexpected end of data" in str(error):
-                return  # torn within quotes
-            raise OutputError(
-                f"a row is damaged: {error}",
-                where=f"{name}:{reader.line_num + 1}",
-                do="repeat with --restart to begin anew",
-            ) from None
-        yield fields, end
+_COMPANIONS = (".part", ".run.json", ".run.json.tmp", ".retry")
+_LONGEST_NAME = 255 - max(map(len, _COMPANIONS))  # bytes, on all file systems in common use
 
 
 class Journal:
@@ -150,20 +48,14 @@ class Journal:
             OutputError: the folder is missing or not writable, the result exists, another process writes it, or
                 what was begun is another run.
         """
-        check_folder(self.out)
-        if self.out.exists() and not force:
-            raise OutputError(
-                "the output already exists",
-                where=str(self.out),
-                do="choose another --out, or repeat with --force to replace it",
-            )
-        found = self.part.exists() and not restart
+        check_free(self.out, force=force)
+        found = _is_begun(self.part) and not restart
         if found:
             self._check_same_run()
         self._file = _open_locked(self.part)
         if not found:
+            self._file.truncate(0)  # first, so that no row ever lies beside another run's record
             self._write_record()
-            self._file.truncate(0)
             self.append_fields([self.columns.header()])
 
     def kept_rows(self) -> Iterator[Row]:
@@ -174,24 +66,10 @@ class Journal:
         Raises:
             OutputError: the part file is damaged or has other columns.
         """
-        file = self._opened()
-        file.seek(0)
-        records = read_records(file, str(self.part))
-        header, end = next(records, ([], 0))
-        if header != self.columns.header():
-            if header or self.part.stat().st_size > len(encode(self.columns.header())):
-                raise OutputError(
-                    "the rows begun have other columns",
-                    where=f"{self.part} begins with {','.join(header)[:200]}",
-                    do="repeat with --restart to begin anew",
-                )
-            file.truncate(0)
-            file.seek(0)
-            self.append_fields([self.columns.header()])
-            return
+        file, end = self._opened(), len(encode(self.columns.header()))
         previous: Row | None = None
         previous_end = end
-        for fields, after in records:
+        for fields, after in self._records():
             if previous is not None:
                 yield previous
                 end = previous_end
@@ -230,51 +108,56 @@ class Journal:
                 self._file.close()
             self._file = None
 
-    def check_retry(self) -> None:
-        """Raises OutputError unless there is a CSV, finished or not, of this very run."""
+    def begin_retry(self) -> None:
+        """Take hold of the CSV of this very run, finished or not. Raises OutputError when there is none to take."""
         check_folder(self.out)
-        if not self._written().exists():
+        source = self._written()
+        if not source.exists():
             raise OutputError(
                 "there is no output to retry", where=str(self.out), do="run the command without --retry-failed first"
             )
         self._check_same_run()
-
-    def rewrite(self, redo: Callable[[Row], Row | None]) -> None:
-        """Replace the CSV (finished or not) in one step: each row by what ``redo`` gives, or as it is for None.
-
-        Raises:
-            OutputError: there is no CSV, or it is damaged or another run's.
-        """
-        self.check_retry()
-        source = self._written()
-        fresh = self.out.with_name(self.out.name + ".retry")
-        with source.open("rb") as old, _open_locked(fresh) as new:
-            new.truncate(0)
-            records = read_records(old, str(source))
-            header, _ = next(records, ([], 0))
-            if header != self.columns.header():
-                raise OutputError("the rows have other columns", where=str(source), do="name the command's own output")
-            new.write(encode(header))
-            for fields, _ in records:
-                answer = redo(self._row(fields))
-                new.write(encode(fields if answer is None else self.columns.fields(answer)))
-            new.flush()
-            os.fsync(new.fileno())
-            os.replace(fresh, source)
-        _sync_folder(self.out.parent)
+        self._file = _open_locked(source)
 
     def rows(self) -> Iterator[Row]:
-        """The finished CSV's rows, or the part's. Raises OutputError when damaged."""
-        source = self._written()
-        with source.open("rb") as file:
-            records = read_records(file, str(source))
-            next(records, None)
-            for fields, _ in records:
-                yield self._row(fields)
+        """All rows that are there. Raises OutputError when they are damaged or have other columns."""
+        return (self._row(fields) for fields, _ in self._records())
+
+    def rewrite(self, redo: Callable[[Row], Row | None]) -> None:
+        """Replace the CSV in one step: each row by what ``redo`` gives, or as it is for None."""
+        fresh, source = self.out.with_name(self.out.name + ".retry"), self._written()
+        try:
+            with fresh.open("wb") as new:
+                new.write(encode(self.columns.header()))
+                for fields, _ in self._records():
+                    answer = redo(self._row(fields))
+                    new.write(encode(fields if answer is None else self.columns.fields(answer)))
+                new.flush()
+                os.fsync(new.fileno())
+            os.replace(fresh, source)
+            _sync_folder(self.out.parent)
+        except OSError as error:
+            raise _cannot_write(fresh, error) from None
+        finally:
+            fresh.unlink(missing_ok=True)
 
     def _written(self) -> Path:
         """Where the rows are: the part file while a run is unfinished."""
         return self.part if self.part.exists() else self.out
+
+    def _records(self) -> Iterator[tuple[list[str], int]]:
+        """The rows' fields from the top, each with the offset at which it ends."""
+        file = self._opened()
+        file.seek(0)
+        records = read_records(file, str(self._written()))
+        header, _ = next(records, ([], 0))
+        if header != self.columns.header():
+            raise OutputError(
+                "the rows have other columns than this run's",
+                where=f"{self._written()} begins with {','.join(header)[:200]}",
+                do="choose another --out, or repeat with --restart to begin anew",
+            )
+        yield from records
 
     def _row(self, fields: Sequence[str]) -> Row:
         try:
@@ -295,8 +178,8 @@ class Journal:
         text = json.dumps(self.identity, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
         temporary = self.record.with_name(self.record.name + ".tmp")
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with temporary.open("wb") as file:
+                file.write(text.encode("utf-8", "backslashreplace"))  # names that are not UTF-8 as JSON's own \\u
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.record)
@@ -317,35 +200,76 @@ class Journal:
             return
         key, was, is_now = _first_difference(begun, now)
         raise OutputError(
-            f"{self.out.name} was begun with another {key}; going on would mix the answers of two",
+            f"{self.out.name} was begun with {key}; going on would mix the answers of two",
             where=f"{self.record.name} has {was}, this run has {is_now}",
             do="repeat the command as it was to continue, or with --restart to begin anew",
         )
 
 
+def files_of(out: Path) -> Iterator[Path]:
+    """The CSV and everything that a run keeps beside it."""
+    return (out.with_name(out.name + suffix) for suffix in ("", *_COMPANIONS))
+
+
 def check_folder(out: Path) -> None:
     """Raises OutputError unless a file can be made at that path."""
-    folder = out.parent
-    problem = ""
-    if not folder.is_dir():
-        problem = "the output's folder does not exist"
-    elif out.is_dir():
-        problem = "the output is a folder"
-    elif not os.access(folder, os.W_OK):
-        problem = "the output's folder is not writable"
-    if problem:
-        raise OutputError(problem, where=str(out), do="make the folder, or choose another --out")
+    # os.path, since Path's own checks raise where a path is too long.
+    if not os.path.isdir(out.parent):
+        problem, do = "the output's folder does not exist", f"make it (mkdir -p {out.parent}), or choose another --out"
+    elif os.path.isdir(out):
+        problem, do = "the output is a folder", f"name a file in it, as in --out {out / 'preds.csv'}"
+    elif not os.access(out.parent, os.W_OK):
+        problem, do = "the output's folder is not writable", "make it writable, or choose another --out"
+    elif len(os.fsencode(out.name)) > _LONGEST_NAME:
+        problem, do = "the output's name is too long", f"choose one of at most {_LONGEST_NAME} bytes"
+    else:
+        return
+    raise OutputError(problem, where=str(out), do=do)
 
 
-def _first_difference(begun: Any, now: Any, key: str = "") -> tuple[str, str, str]:
-    """Where two records of a run first differ: the key in words, and both values."""
-    if isinstance(begun, dict) and isinstance(now, dict):
-        for name in [*now, *(set(begun) - set(now))]:
-            if begun.get(name) != now.get(name):
-                words = name.replace("_", " ")
-                inner = words if not key or key in ("options", "versions") else f"{key} {words}"
-                return _first_difference(begun.get(name), now.get(name), inner)
-    return key or "record", json.dumps(begun, ensure_ascii=False), json.dumps(now, ensure_ascii=False)
+def check_free(out: Path, *, force: bool) -> None:
+    """Raises OutputError unless a file can be made at that path without replacing one, or may replace it."""
+    check_folder(out)
+    if out.exists() and not force:
+        raise OutputError(
+            "the output already exists",
+            where=str(out),
+            do="choose another --out, or repeat with --force to replace it",
+        )
+
+
+def _first_difference(begun: Any, now: Any) -> tuple[str, str, str]:
+    """Where two records of a run first differ: in words, and both values."""
+    if not isinstance(begun, dict):
+        begun = {}
+    key = next(name for name in [*now, *begun] if begun.get(name) != now.get(name))
+    if key in ("options", "versions") and isinstance(begun.get(key), dict) and isinstance(now.get(key), dict):
+        words, was, is_now = _first_difference(begun[key], now[key])
+        return (words.replace("another", "another version of") if key == "versions" else words), was, is_now
+    words = key.replace("_", " ")
+    other = f"other {words}" if words.endswith("s") else f"another {words}"
+    return other, _in_words(begun.get(key)), _in_words(now.get(key))
+
+
+def _in_words(value: Any) -> str:
+    match value:
+        case {"sha256": str(digest), **name}:
+            return f"{next(iter(name.values()))} ({digest[:6]})"
+        case None:
+            return "none"
+        case list():
+            return ", ".join(map(str, value))
+        case _:
+            return str(value)
+
+
+def _is_begun(part: Path) -> bool:
+    """Whether its header is there; without it there is no row to lose, and perhaps no record of the run either."""
+    try:
+        with part.open("rb") as file:
+            return file.readline().endswith(b"\n")
+    except OSError:
+        return False
 
 
 def _open_locked(path: Path) -> BinaryIO:
@@ -359,12 +283,15 @@ def _open_locked(path: Path) -> BinaryIO:
         return file
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise OutputError(
-            "another run is writing this output", where=str(path), do="wait for it, or choose another --out"
-        ) from None
-    return file
+        # The run before may have renamed the file between our opening and our lock.
+        if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            return file
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:  # a file system without locks
+        return file
+    file.close()
+    raise OutputError("another run is writing this output", where=str(path), do="wait for it, or choose another --out")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections import deque
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from gendercls.classify.classifier import Classifier, Prediction
-from gendercls.classify.output import Columns, Journal, Row, check_folder, path_field
+from gendercls.classify.output import Journal, check_folder, check_free, files_of
+from gendercls.classify.rows import Columns, Row, path_field
 from gendercls.classify.tally import Tally
 from gendercls.classify.truth import TruthTable
 from gendercls.errors import GenderclsError, InterruptedRunError, OutputError, UsageError
-from gendercls.sources import Listing, Photo, output_filter
+from gendercls.sources import Listing, Photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Summary:
     label_source: str
     label_matches: dict[str, int]
     notes: tuple[str, ...]
+    warning: str
 
     @property
     def rate(self) -> float:
@@ -95,7 +98,15 @@ class Summary:
             "seconds": self.seconds,
             "photos_per_second": self.rate,
         }
-        return json.dumps(content, ensure_ascii=False)
+        # A name that is not UTF-8 becomes JSON's own \\u.
+        return json.dumps(_without_nan(content), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: a share of nothing is null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 Report = Callable[[Progress], None]
@@ -108,12 +119,15 @@ def classify(options: ClassifyOptions, report: Report) -> Summary:
         GenderclsError: of the kind that says what could not be done; rows written so far stay.
         InterruptedRunError: the person stopped it; the same command continues.
     """
-    check_folder(options.out)
-    listing = Listing(options.photos, output_filter(options.out))
-    if next(iter(listing), None) is None:
-        raise GenderclsError("there are no files to classify", where=", ".join(options.photos), do="check the folder")
     if options.split is not None and options.labels is None:
         raise UsageError("--split needs --labels", do="name the labels that say which photo is in which part")
+    if options.retry_failed:
+        check_folder(options.out)
+    else:
+        check_free(options.out, force=options.force)
+    listing = Listing(options.photos, files_of(options.out))
+    if next(iter(listing), None) is None:
+        raise GenderclsError("there are no files to classify", where=", ".join(options.photos), do="check the folder")
     classifier = _open_classifier(options)
     truth = TruthTable(options.labels, classifier.spec, options.split) if options.labels else None
     if truth is not None:
@@ -187,8 +201,8 @@ class _Run:
 
     def go(self, report: Report) -> int:
         """Classify what has no row yet; how many rows were there before."""
-        self.journal.begin(restart=self.options.restart, force=self.options.force)
         try:
+            self.journal.begin(restart=self.options.restart, force=self.options.force)
             photos = self.photos()
             kept = self._continue_after(photos)
             meter = _Meter(report, self.photos, kept)
@@ -209,8 +223,21 @@ class _Run:
 
     def retry(self, report: Report) -> int:
         """Classify the failed photos again and replace the CSV in one step; how many rows stayed as they were."""
-        self.journal.check_retry()
-        failed = [photo for photo, row in self._paired(self.photos(), self.journal.rows()) if row.has_failed]
+        try:
+            self.journal.begin_retry()
+            return self._retry(report)
+        except KeyboardInterrupt:
+            raise InterruptedRunError("interrupted; the rows are as they were", where=str(self.options.out)) from None
+        finally:
+            self.journal.close()
+
+    def _retry(self, report: Report) -> int:
+        failed = []
+        for photo, row in self._paired(self.photos(), self.journal.rows()):
+            if row.has_failed:
+                failed.append(photo)
+            else:
+                self._count_label(photo)
         meter = _Meter(report, lambda: iter(failed), 0)
         again: deque[Row] = deque()
         for pairs in self.classifier.chunks(failed):
@@ -226,15 +253,21 @@ class _Run:
 
         mended = sum(1 for row in again if not row.has_failed)
         self.journal.rewrite(redo)
-        self.notes.append(f"retried {len(failed):,} failed photos: {mended:,} have an answer now")
+        self.notes.append(f"retried what had failed: {mended:,} of {len(failed):,} have an answer now")
         if self.journal.part.exists():
             self.notes.append("the run itself is not finished: repeat the command without --retry-failed to continue")
         return self.tally.rows - len(failed)
 
     def _continue_after(self, photos: Iterator[Photo]) -> int:
-        for _, row in self._paired(photos, self.journal.kept_rows()):
+        for photo, row in self._paired(photos, self.journal.kept_rows()):
+            self._count_label(photo)
             self.tally.add(row)
         return self.tally.rows
+
+    def _count_label(self, photo: Photo) -> None:
+        """How the label of a photo matched whose row is there already."""
+        if self.truth is not None:
+            self.truth.of(photo)
 
     def _paired(self, photos: Iterator[Photo], rows: Iterator[Row]) -> Iterator[tuple[Photo, Row]]:
         """Rows with the photos they are of. Raises OutputError at the first photo that differs."""
@@ -247,8 +280,6 @@ class _Run:
                     where=f"{row.path} was next among the rows; {found}",
                     do="put the photos back as they were, or repeat with --restart to begin anew",
                 )
-            if self.truth is not None:
-                self.truth.of(photo)  # counted
             yield photo, row
 
     def _row(self, photo: Photo, prediction: Prediction) -> Row:
@@ -274,6 +305,7 @@ class _Run:
             label_source=truth.source if truth else "",
             label_matches=dict(truth.matches) if truth else {},
             notes=tuple(self.notes),
+            warning=self.classifier.model.warning,
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,7 +89,14 @@ class Session:
         test = self.model.spec.self_test
         images = test.images(self.model.spec.preprocessing)
         batches = [images[n : n + self.batch_size] for n in range(0, len(images), self.batch_size)]
-        answer = np.concatenate([self.run(batch) for batch in batches])
+        try:
+            answer = np.concatenate([self.run(batch) for batch in batches])
+        except Exception as error:  # onnxruntime raises a dozen kinds with no common base
+            raise ModelError(
+                f"onnxruntime cannot run the model: {_first_line(error)}",
+                where=f"{self.model.path} on {self.device.name}, {self.batch_size} photos at once",
+                do="export it again",
+            ) from None
         difference = float(np.abs(answer - np.array(test.probabilities)).max())
         if not difference <= test.tolerance:  # also when the answer is no number
             raise ModelError(
@@ -99,16 +105,6 @@ class Session:
                 do="the file may be damaged: fetch or export it again",
             )
         return difference
-
-
-def available_cores() -> int:
-    """Cores that this process may use: its affinity, and its container's quota (cgroup v2)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-        return min(cores, max(1, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):  # no container, or no limit ("max")
-        return cores
 
 
 def why_no_cuda() -> str:
@@ -176,10 +172,14 @@ def _create(model: ModelFile, providers: list[Any]) -> Any:
             return ort.InferenceSession(model.data, options, providers=providers)
     except Exception as error:  # onnxruntime raises a dozen kinds with no common base
         raise ModelError(
-            f"onnxruntime cannot open the model: {str(error).splitlines()[0][:200]}",
+            f"onnxruntime cannot open the model: {_first_line(error)}",
             where=str(model.path),
             do="fetch or export it again",
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
 
 
 @contextmanager

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gendercls.classify.classifier import UNCERTAIN
-from gendercls.classify.output import Row
+from gendercls.classify.rows import UNCERTAIN, Row
 from gendercls.stats import Rate, precision_recall, wilson
 
 

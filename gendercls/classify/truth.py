@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Iterable
-from itertools import islice
 from pathlib import Path
 
 from gendercls.errors import LabelError
 from gendercls.labels import Labels, read_labels
 from gendercls.labels.match import LabelIndex
-from gendercls.sources import Photo
+from gendercls.sources import Photo, readable_name
 from gendercls.spec import ModelSpec
-
-_LOOKED_AT = 10_000
 
 
 class TruthTable:
@@ -36,10 +34,11 @@ class TruthTable:
         self.split = split
         self._names = [spec.class_names[n] if n >= 0 else "" for n in labels.truth_for(spec.classes).tolist()]
         self._splits = _splits(labels, split)
-        self._index = LabelIndex(labels.keys)
+        keys = [readable_name(os.fsencode(key)) for key in labels.keys]  # as photos are called
+        self._index = LabelIndex(keys)
         self.matches: Counter[str] = Counter()
         digest = hashlib.sha256()
-        for row in zip(labels.keys, self._names, self._splits or [""] * len(labels), strict=True):
+        for row in zip(keys, self._names, self._splits or [""] * len(labels), strict=True):
             digest.update("\0".join(row).encode() + b"\n")
         self.sha256 = digest.hexdigest()
 
@@ -47,30 +46,36 @@ class TruthTable:
         """The photo's class by its label; empty when no label matches or no class covers it. Counted."""
         match, number = self._index.find(photo.path)
         self.matches[match] += 1
-        return self._names[number] if match == "found" else ""
+        return self._names[number] if number >= 0 else ""
 
     def is_in_split(self, photo: Photo) -> bool:
         """Whether the photo is in the asked part; any photo, when none was asked for."""
         if self._splits is None:
             return True
-        match, number = self._index.find(photo.path)
-        return match == "found" and self._splits[number] == self.split
+        _, number = self._index.find(photo.path)
+        return number >= 0 and self._splits[number] == self.split
 
     def check_belongs(self, photos: Iterable[Photo]) -> None:
-        """Raises LabelError when none of the first photos has a label: then these are labels of other photos."""
-        first = list(islice(photos, _LOOKED_AT))
-        if not any(self._index.find(photo.path)[0] == "found" for photo in first):
+        """Raises LabelError when no photo has a label: then these are labels of other photos. Ends at the first."""
+        missing, count, is_known = "", 0, False
+        for photo in photos:
+            count += 1
+            match, number = self._index.find(photo.path)
+            is_known = is_known or number >= 0
+            if is_known and self.is_in_split(photo):
+                return
+            missing = missing or f"{'several' if match == 'ambiguous' else 'no'} {photo.key}"
+        if is_known:
             raise LabelError(
-                f"none of the first {len(first):,} photos is in the labels",
-                where=f"{self.path}, which has no {first[0].key}",
-                do="give the labels of these photos; they match by relative path, else by file name",
-            )
-        if not any(self.is_in_split(photo) for photo in first):
-            raise LabelError(
-                f"none of the first {len(first):,} photos is in the part {self.split!r}",
+                f"none of the {count:,} photos is in the part {self.split!r}",
                 where=str(self.path),
                 do="name another --split, or other photos",
             )
+        raise LabelError(
+            f"none of the {count:,} photos is in the labels",
+            where=f"{self.path}, which has {missing}",
+            do="give the labels of these photos; they match by relative path, else by a file name that only one has",
+        )
 
 
 def _splits(labels: Labels, split: str | None) -> list[str] | None:

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gendercls.classify.session import Session, available_cores
+from gendercls.classify.session import Session
 from gendercls.errors import GateError, PhotoError
 from gendercls.export.convert import CalibratedNetwork
 from gendercls.images import to_array
+from gendercls.machine import available_cores
 from gendercls.sources import Photo
 from gendercls.spec import GateFigures
 

@@ -22,7 +22,7 @@ from gendercls.images import Preprocessing
 from gendercls.labels import ClassRule, read_labels
 from gendercls.labels.match import LabelIndex
 from gendercls.modelfile import ModelFile, read_model_file
-from gendercls.sources import Listing, Photo, PhotoFile
+from gendercls.sources import Listing, Photo, PhotoFile, readable_name
 from gendercls.spec import Figure, GateFigures, ModelSpec, SelfTest
 from gendercls.stats import Threshold, confusion_matrix
 from gendercls.train.checkpoint import load_checkpoint, sha256_of
@@ -68,7 +68,7 @@ def export(options: ExportOptions, report: Report) -> ExportResult:
         GateError: onnxruntime does not answer as PyTorch does; no file is left.
         OutputError: the file cannot be written.
     """
-    checkpoint_path = _find_checkpoint(options.run)
+    checkpoint_path = _find_checkpoint(options.run, report)
     report(f"checkpoint: {checkpoint_path}")
     checkpoint = load_checkpoint(checkpoint_path)
     if "calibration" not in checkpoint:
@@ -77,15 +77,14 @@ def export(options: ExportOptions, report: Report) -> ExportResult:
             where=str(checkpoint_path),
             do="finish it with gendercls train --resume",
         )
-    report(f"licence of the data: {checkpoint['record']['data_licence']}")
     out = options.out or checkpoint_path.with_name("model.onnx")
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise OutputError(
             "the model's folder does not exist or is not writable", where=str(out), do="choose another --out"
         )
+    calibrated, spec = _assemble(out, checkpoint_path, checkpoint)
+    report(f"licence of the data: {spec.provenance['data_licence']}")
     photos = _check_photos(options, checkpoint_path, checkpoint)
-    calibrated = _calibrated(checkpoint)
-    spec = _spec(out, checkpoint_path, checkpoint, calibrated)
     report("converting")
     graph = to_onnx(calibrated, spec.preprocessing.height, spec.preprocessing.width)
     draft = ModelFile(out, with_spec(graph, spec), "", spec)
@@ -98,21 +97,29 @@ def export(options: ExportOptions, report: Report) -> ExportResult:
     return ExportResult(out, spec, gate, parity.skipped, len(data))
 
 
-def _find_checkpoint(run: Path | None) -> Path:
+def _find_checkpoint(run: Path | None, report: Report) -> Path:
     if run is None:
-        finished = [path for path in Path("runs").glob("*/best.pt") if "calibration" in load_checkpoint(path)]
-        if not finished:
-            raise UsageError(
-                "there is no finished run here",
-                where=str(Path("runs").absolute()),
-                do="gendercls train DATA --init imagenet, or name one: gendercls export runs/NAME",
-            )
-        return max(finished, key=lambda path: path.stat().st_mtime)
+        return _newest_finished(report)
     if run.is_dir():
         if not (run / "best.pt").exists():
             raise ModelError("the folder holds no trained run", where=str(run), do="name a folder with a best.pt")
         return run / "best.pt"
     return run
+
+
+def _newest_finished(report: Report) -> Path:
+    newest_first = sorted(Path("runs").glob("*/best.pt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in newest_first:
+        try:
+            if "calibration" in load_checkpoint(path):
+                return path
+        except ModelError as error:
+            report(f"passed over: {path}: {error.what}")
+    raise UsageError(
+        "there is no finished run here",
+        where=str(Path("runs").absolute()),
+        do="gendercls train DATA --init imagenet, or name one: gendercls export runs/NAME",
+    )
 
 
 def _check_photos(options: ExportOptions, path: Path, checkpoint: dict[str, Any]) -> Iterable[Photo]:
@@ -127,9 +134,21 @@ def _check_photos(options: ExportOptions, path: Path, checkpoint: dict[str, Any]
             where=f"{split if not split.exists() else folder}",
             do="name some with --check PHOTOS",
         )
-    with split.open(encoding="utf-8", newline="") as file:
-        keys = [row["path"] for row in csv.DictReader(file) if row["split"] == "val"]
-    return islice((PhotoFile(key, os.fsencode(folder / key)) for key in keys), _GATE_PHOTOS)
+    with split.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        keys = [os.fsencode(row["path"]) for row in csv.DictReader(file) if row["split"] == "val"]
+    return islice((PhotoFile(readable_name(key), os.path.join(os.fsencode(folder), key)) for key in keys), _GATE_PHOTOS)
+
+
+def _assemble(out: Path, path: Path, checkpoint: dict[str, Any]) -> tuple[CalibratedNetwork, ModelSpec]:
+    try:
+        calibrated = _calibrated(checkpoint)
+        return calibrated, _spec(out, path, checkpoint, calibrated)
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"the checkpoint is not complete: {str(error).splitlines()[0][:120]}",
+            where=str(path),
+            do="give the best.pt of a finished run, as gendercls train wrote it",
+        ) from error
 
 
 def _calibrated(checkpoint: dict[str, Any]) -> CalibratedNetwork:

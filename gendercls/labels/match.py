@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-Match = Literal["found", "missing", "ambiguous"]
+Match = Literal["path", "name", "missing", "ambiguous"]
+"""How the search went: by path, by the file name alone, no such label, or several of that file name."""
 
 
 class LabelIndex:
@@ -29,8 +30,8 @@ class LabelIndex:
         for depth in range(min(self._depth, len(parts)), 0, -1):
             number = self._by_key.get("/".join(parts[-depth:]))
             if number is not None:
-                return "found", number
+                return "path", number
         number = self._by_name.get(parts[-1], None)
         if number is None:
             return "missing", -1
-        return ("ambiguous", -1) if number < 0 else ("found", number)
+        return ("ambiguous", -1) if number < 0 else ("name", number)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +43,16 @@ def load_tensors(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ModelError("no such weights file", where=str(path), do="check the path") from None
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+    except OSError as error:
         raise ModelError(
-            f"not a usable weights file: {str(error).splitlines()[0][:120] if str(error) else type(error).__name__}",
+            f"the weights file cannot be read: {error.strerror}", where=str(path), do="check the path"
+        ) from None
+    except Exception as error:  # on bytes that are no checkpoint torch raises a dozen kinds with no common base
+        raise ModelError(
+            "the weights file is damaged, or holds something else than tensors and plain values; nothing in it was run",
             where=str(path),
             do="give a file that torch.save wrote from a state dict, or a checkpoint made by gendercls train",
-        ) from None
+        ) from error
     if not isinstance(content, dict) or not content:
         raise ModelError("the file holds no state dict", where=str(path), do="give a dictionary of named tensors")
     return content

@@ -6,11 +6,10 @@ A photo's random view depends on (seed, epoch, photo) alone, so neither workers 
 from __future__ import annotations
 
 import hashlib
-import os
+import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from torchvision.transforms import InterpolationMode, v2
 
 from gendercls.errors import PhotoError
 from gendercls.images import Preprocessing, decode, to_array
+from gendercls.machine import available_cores
 from gendercls.train.recipe import Recipe
 
 _GREY = (128, 128, 128)
@@ -61,7 +61,9 @@ class TrainingViews(Dataset[tuple[torch.Tensor, int]]):
         image = decode(path.read_bytes(), name=path.name, at_least=(self.size, self.size))
         # Forked so that photos decoded in this process leave the network's own random state alone.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch, number)).generate_state(1)[0]))
+            # The CPU's alone: torch.manual_seed would also set a GPU's, which the fork does not put back.
+            seed = np.random.SeedSequence((self.seed, epoch, number)).generate_state(1)[0]
+            torch.default_generator.manual_seed(int(seed))
             pixels = self.augment(image)
         return pixels.permute(1, 2, 0), int(self.photos.targets[number])
 
@@ -123,9 +125,9 @@ def augmentation(recipe: Recipe) -> v2.Compose:
             v2.ColorJitter(recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue),
             v2.RandomGrayscale(recipe.grey),
             v2.RandomApply([LowResolution(recipe.size)], p=recipe.low_resolution),
-            v2.PILToTensor(),
             v2.RandomApply([v2.GaussianBlur(5, (0.3, 1.5))], p=recipe.blur),
-            v2.RandomApply([v2.JPEG((30, 90))], p=recipe.jpeg),
+            v2.RandomApply([JpegAgain(30, 90)], p=recipe.jpeg),
+            v2.PILToTensor(),
             v2.RandomErasing(p=recipe.erasing, scale=(0.02, 0.15), value=128),
         ]
     )
@@ -143,6 +145,19 @@ class LowResolution(torch.nn.Module):
         return image.resize((small, small), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BICUBIC)
 
 
+class JpegAgain(torch.nn.Module):
+    """Saves a photo as a JPEG of random quality and opens it again. torchvision's own is deprecated since 0.29."""
+
+    def __init__(self, worst: int, best: int) -> None:
+        super().__init__()
+        self.worst, self.best = worst, best
+
+    def forward(self, image: Image.Image) -> Image.Image:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=int(torch.randint(self.worst, self.best + 1, ())))
+        return Image.open(file).convert("RGB")
+
+
 @dataclass(frozen=True, slots=True)
 class PhotoCheck:
     """reason: why the photo cannot be used, empty where it can; digest: SHA-256 of its bytes."""
@@ -153,8 +168,7 @@ class PhotoCheck:
 
 def check_photos(paths: Sequence[Path], preprocessing: Preprocessing) -> list[PhotoCheck]:
     """Decode every photo once, on all cores, so that training meets no surprise."""
-    jobs = len(os.sched_getaffinity(0))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
+    with ProcessPoolExecutor(available_cores()) as pool:
         return list(pool.map(_check_photo, paths, [preprocessing] * len(paths), chunksize=256))
 
 

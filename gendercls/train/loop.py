@@ -92,10 +92,10 @@ class TrainingState:
             self.history = [EpochMetrics(**metrics) for metrics in content["history"]]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(
-                f"the saved state does not fit this run: {str(error).splitlines()[0][:120]}",
+                "the saved state is not one of this run",
                 where=str(path),
                 do="continue with the options the run was begun with, or choose another --out",
-            ) from None
+            ) from error
 
 
 def begin(network: Network, recipe: Recipe, device: torch.device) -> TrainingState:
@@ -124,6 +124,7 @@ def train_epochs(
 
     Raises:
         InterruptedRunError: ``stop`` said so; the state is saved.
+        ModelError: the loss is no number any more.
     """
     batches = EpochBatches(len(train), recipe.batch_size, seed)
     loader = DataLoader(
@@ -131,6 +132,9 @@ def train_epochs(
         batch_sampler=batches,
         num_workers=recipe.workers,
         worker_init_fn=_quiet_worker,
+        # A loader draws a number for its workers; drawn from the network's own random state, a run that continues
+        # within an epoch, and so opens its loader once more, would go on with other dropouts.
+        generator=torch.Generator(),
         prefetch_factor=4 if recipe.workers else None,
     )
     steps = len(batches)
@@ -142,6 +146,12 @@ def train_epochs(
             state.seconds += seconds
             report(_step(state, recipe, steps))
         metrics = _validate(state, val, recipe, steps, batches.batch_size)
+        if not math.isfinite(metrics.val_loss):
+            raise ModelError(
+                f"training went astray: in epoch {metrics.epoch} the validation loss is no number",
+                where=str(run),
+                do="begin anew with a smaller learning_rate",
+            )
         state.history.append(metrics)
         if metrics.val_loss < state.best_loss:
             state.best_loss = metrics.val_loss

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import Inception_V3_Weights, inception_v3
 
 from gendercls.errors import ModelError
-from gendercls.train.checkpoint import load_tensors, sha256_of
+from gendercls.train.checkpoint import FORMAT, load_tensors, sha256_of
 
 FEATURES = 2048
 
@@ -52,7 +53,12 @@ class InitialWeights:
     not_loaded: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "sha256": self.digest, "not_loaded": list(self.not_loaded)}
+        return {
+            "name": self.name,
+            "sha256": self.digest,
+            "input_range": list(self.input_range),
+            "not_loaded": list(self.not_loaded),
+        }
 
 
 def build_network(
@@ -83,8 +89,9 @@ def build_network(
     else:
         path = Path(init)
         content, name, digest = load_tensors(path), path.name, sha256_of(path)
-        state = content.get("weights", content)
-        input_range = tuple(content.get("input_range", input_range))
+        state = content
+        if content.get("format") == FORMAT and isinstance(content.get("weights"), dict):
+            state, input_range = content["weights"], tuple(content["input_range"])
     network = Network(classes, dropout=dropout, input_range=input_range)
     return network, InitialWeights(name, digest, input_range, _load(network, state, init))
 
@@ -92,21 +99,24 @@ def build_network(
 def _imagenet() -> dict[str, Tensor]:
     weights = Inception_V3_Weights.IMAGENET1K_V1
     try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
-    except (URLError, OSError) as error:
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise ModelError(
-            f"ImageNet's weights are not here and cannot be fetched: {getattr(error, 'reason', error)}",
-            where=str(folder),
-            do=f"fetch {weights.url} elsewhere and put it into that folder under the same name",
-        ) from None
+        with redirect_stdout(sys.stderr):  # torch announces a download on stdout, which is for data
+            return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
+    except OSError as error:  # URLError is one
+        problem = f"are not here and cannot be fetched: {getattr(error, 'reason', error)}"
+    except Exception:  # on bytes that are no weights torch raises a dozen kinds with no common base
+        problem = "are damaged: the file there is not the one that was published"
+    raise ModelError(
+        f"ImageNet's weights {problem}",
+        where=str(Path(torch.hub.get_dir()) / "checkpoints"),
+        do=f"fetch {weights.url} elsewhere and put it into that folder under the same name",
+    )
 
 
 def _load(network: Network, state: dict[str, Any], where: str) -> tuple[str, ...]:
     """Take over what fits by name and shape; the rest keeps its random start and is told."""
     own = network.state_dict()
     renamed = {
-        key if key.startswith(("backbone.", "head.")) else f"backbone.{key}": value for key, value in state.items()
+        key if str(key).startswith(("backbone.", "head.")) else f"backbone.{key}": value for key, value in state.items()
     }
     taken = {
         key: value.float()

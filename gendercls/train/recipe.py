@@ -190,6 +190,8 @@ def _out_of_range(key: str, value: Any) -> str:
         return "must be 0 to 1"
     if key in _ABOVE_ZERO and not value > 0:
         return "must be above 0"
+    if key == "batch_size" and value < 2:
+        return "must be 2 or more, since batch norm needs photos to compare"
     if key in _AT_LEAST_ONE and not value >= 1:
         return "must be 1 or more"
     if key in _FROM_ZERO and value < 0:

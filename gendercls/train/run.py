@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from gendercls import stats
-from gendercls.errors import DeviceError, LabelError, ModelError, OutputError
+from gendercls.errors import DeviceError, LabelError, ModelError, OutputError, UsageError
 from gendercls.labels import ClassRule, Labels, read_labels
 from gendercls.labels.rules import classes_to_json
 from gendercls.labels.splits import PARTS, SplitMode, make_split, split_mode
@@ -87,6 +87,7 @@ def train(options: TrainOptions, report: Report, stop: Callable[[], bool]) -> Tr
         InterruptedRunError: ``stop`` said so; ``--resume`` continues.
     """
     device = _device(options.device)
+    _check_seed(options.seed)
     last = options.out / "last.pt"
     _check_run_folder(options, last)
     data = prepare(options, report)
@@ -156,10 +157,14 @@ def prepare(options: TrainOptions, report: Report) -> PreparedData:
     recipe = options.recipe
     fractions = {"val_fraction": recipe.val_fraction, "test_fraction": recipe.test_fraction}
     split = make_split(labels, assigned, mode, **fractions, seed=options.seed)
+    if (split == "train").sum() < 2:
+        raise LabelError("the train part has one photo; two are needed", where=labels.source, do="give more photos")
+    left_out["in no part of the split"] = int(((split == "") & (assigned >= 0)).sum())
     kept = np.flatnonzero(split != "")
     digest = hashlib.sha256()
     for number in kept:
-        digest.update(f"{labels.keys[number]}\0{assigned[number]}\0{split[number]}\0{digests[int(number)]}\n".encode())
+        row = f"{labels.keys[number]}\0{assigned[number]}\0{split[number]}\0{digests[int(number)]}\n"
+        digest.update(row.encode("utf-8", "surrogateescape"))  # a name on disk need not be UTF-8
     data = PreparedData(
         labels,
         classes,
@@ -182,7 +187,7 @@ def _tell_data(data: PreparedData, left_out: Counter[str], report: Report) -> No
         report(f"{part}: {counts.sum():,} photos ({shares}), split {data.mode}")
     for reason, count in left_out.most_common():
         if count:
-            report(f"left out: {count:,} photos, {reason}")
+            report(f"left out: {reason} ({count:,})")
     for line in data.left_out[:5]:
         report(f"left out: {line}")
 
@@ -256,13 +261,14 @@ def _record(options: TrainOptions, data: PreparedData, initial: InitialWeights) 
         "data_licence": data.labels.licence,
         "data_folder": str(options.data.resolve()),
         "photos_folder": str(data.labels.root.resolve()),
-        "data_digest": data.digest,
         "split": data.mode,
-        "photos": counts,
         "classes": [f"{c.name}={c.rule}" for c in data.classes],
         "init": initial.to_dict(),
         "versions": {name: version(name) for name in ("gendercls", "torch", "torchvision", "numpy", "pillow")},
         "python": platform.python_version(),
+        # Last, since another seed, split or class changes these too: a run that differs is told by its cause.
+        "photos": counts,
+        "data_digest": data.digest,
     }
 
 
@@ -278,7 +284,7 @@ def _write_run_files(options: TrainOptions, data: PreparedData, record: dict[str
         writer.writerow([key, part, data.classes[target].name])
     try:
         path.write_text(tomli_w.dumps(recipe), encoding="utf-8")
-        (options.out / "split.csv").write_text(rows.getvalue(), encoding="utf-8")
+        (options.out / "split.csv").write_bytes(rows.getvalue().encode("utf-8", "surrogateescape"))
     except OSError as error:
         raise OutputError(
             f"the run's files cannot be written: {error}", where=str(options.out), do="check it"
@@ -289,21 +295,37 @@ def _check_same_run(path: Path, recipe: dict[str, Any]) -> None:
     """A run that goes on must be the run that was begun: same recipe, data, classes and seed."""
     import tomllib
 
-    begun = tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        begun = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"the run's recipe cannot be read: {error}", where=str(path), do="choose another --out, and begin anew"
+        ) from None
     now = tomllib.loads(tomli_w.dumps(recipe))
     free = {"workers", "checkpoint_minutes"}  # speed alone
     for section, ignored in (("recipe", free), ("run", {"data_folder", "photos_folder", "recipe_name"})):
-        for key in begun[section].keys() | now[section].keys():
-            was, is_now = begun[section].get(key), now[section].get(key)
-            if key not in ignored and was != is_now:
+        was = begun.get(section, {})
+        for key in [key for key in now[section] if key not in ignored]:
+            if _differs(was.get(key), now[section][key]):
                 raise ModelError(
-                    f"the run was begun with another {key.replace('_', ' ')}",
-                    where=f"{path} has {was!r}, this command {is_now!r}",
+                    f"the run was begun with another value of {key}",
+                    where=f"{path} has {was.get(key)!r}, this command {now[section][key]!r}",
                     do="continue with the same options and data, or choose another --out",
                 )
 
 
+def _differs(was: Any, now: Any) -> bool:
+    """Whether two recorded values differ; of two tables, in a key that both have, since later versions add some."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        return any(_differs(was[key], now[key]) for key in was.keys() & now.keys())
+    return bool(was != now)
+
+
 def _check_run_folder(options: TrainOptions, last: Path) -> None:
+    if options.resume and not options.out.is_dir():
+        raise UsageError(
+            "there is no run to continue", where=str(options.out), do="name the run's folder with --out RUN"
+        )
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -328,8 +350,18 @@ def default_run_folder(recipe_name: str) -> Path:
 def _device(asked: str) -> torch.device:
     if asked == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if asked.startswith("cuda") and not torch.cuda.is_available():
+    kind, _, number = asked.partition(":")
+    if kind not in ("cpu", "cuda") or (number and (kind != "cuda" or not number.isdecimal())):
+        raise UsageError(f"no device {asked!r}", where="--device", do="use auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         raise DeviceError(
-            "torch finds no CUDA device", where=f"--device {asked}", do="use --device cpu, or mend the GPU's driver"
+            f"torch finds {'no such' if torch.cuda.is_available() else 'no'} CUDA device",
+            where=f"--device {asked}",
+            do="use --device cpu, or mend the GPU's driver",
         )
     return torch.device(asked)
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**63:  # what numpy's and torch's generators both take
+        raise UsageError(f"the seed is {seed}; it must be 0 or more", where="--seed", do="choose another")

@@ -1,0 +1,90 @@
+"""A network as ONNX: the same answers for any batch, half the size, and nothing of the machine it was made on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from gendercls.classify.session import Session
+from gendercls.export.convert import CalibratedNetwork
+from gendercls.modelfile import ModelFile, scan_onnx
+
+Small = tuple[CalibratedNetwork, onnx.ModelProto, ModelFile]
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (8, 75, 75, 3)).astype(np.uint8)
+
+
+def by_torch(calibrated: CalibratedNetwork, images: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return calibrated(torch.from_numpy(images)).numpy()
+
+
+def test_the_graph_answers_as_the_network(small_export: Small, images: np.ndarray) -> None:
+    """onnxruntime's probabilities are the calibrated network's, and their rows sum to 1."""
+    calibrated, _, model = small_export
+    answers = Session(model, device="cpu").run(images)
+    np.testing.assert_allclose(answers, by_torch(calibrated, images), atol=1e-5)
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-6)
+
+
+def test_probabilities_are_calibrated(small_export: Small, images: np.ndarray) -> None:
+    """The output is softmax(logits / T): the log of the odds is that of the logits divided by the temperature."""
+    calibrated, _, _ = small_export
+    with torch.inference_mode():
+        logits = calibrated.network(torch.from_numpy(images)).numpy()
+    odds = np.log(by_torch(calibrated, images))
+    np.testing.assert_allclose(
+        (odds[:, 0] - odds[:, 1]) * calibrated.temperature, logits[:, 0] - logits[:, 1], atol=1e-4
+    )
+
+
+def test_a_row_does_not_depend_on_the_batch(small_export: Small, images: np.ndarray) -> None:
+    """Batches of 1, 3 and 8 give the same bits for the same photo: the batch dimension is dynamic."""
+    rows = [Session(small_export[2], device="cpu", batch_size=size).run(images[:1])[0] for size in (1, 3, 8)]
+    whole = Session(small_export[2], device="cpu", batch_size=8).run(images)
+    assert {row.tobytes() for row in (*rows, whole[0])} == {rows[0].tobytes()}
+
+
+def test_inputs_and_outputs_are_the_contracts(small_export: Small) -> None:
+    """The graph takes 'images', uint8 [N, H, W, 3], and gives 'probabilities', float [N, K]; N is a name."""
+    graph = small_export[1].graph
+    (given,), (gives,) = graph.input, graph.output
+    shapes = [[d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in (given, gives)]
+    assert (given.name, gives.name) == ("images", "probabilities")
+    assert [value.type.tensor_type.elem_type for value in (given, gives)] == [
+        onnx.TensorProto.UINT8,
+        onnx.TensorProto.FLOAT,
+    ]
+    assert shapes == [["N", 75, 75, 3], ["N", 2]]
+
+
+def test_weights_are_kept_as_fp16_in_the_file_itself(small_export: Small) -> None:
+    """The file has every weight inside, in half the size of floats."""
+    calibrated, graph, model = small_export
+    floats = sum(4 * value.numel() for value in calibrated.state_dict().values())
+    assert 0.45 < len(model.data) / floats < 0.55
+    assert scan_onnx(model.data)[1] is False
+    halves = [tensor for tensor in graph.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16]
+    assert len(halves) > 85  # of the network's 94 convolutions; the exporter folds the smallest
+
+
+def test_the_file_does_not_know_where_it_was_made(small_export: Small) -> None:
+    """No path, user or source line of the machine is in the file."""
+    data = small_export[2].data
+    for place in {str(Path.home()), os.getcwd(), str(Path(torch.__file__).parents[1]), "site-packages", ".py"} - {"/"}:
+        assert place.encode() not in data, place
+
+
+def test_one_network_gives_one_file(small_export: Small) -> None:
+    """The file is the folded network: converting leaves the network it came from as it was."""
+    calibrated, _, _ = small_export
+    assert type(calibrated.network.backbone.Conv2d_1a_3x3).__name__ == "BasicConv2d"
+    assert calibrated.network.head.weight.dtype == torch.float32

@@ -1,0 +1,242 @@
+"""``gendercls export``: which run, which photos, and a file that is there only when all is well."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+from gendercls.errors import GateError, GenderclsError, ModelError
+from gendercls.export.convert import CalibratedNetwork
+from gendercls.export.run import ExportOptions, ExportResult, export
+from gendercls.modelfile import ModelFile, read_model_file
+from gendercls.train.checkpoint import load_checkpoint, save_tensors, sha256_of
+
+Small = tuple[CalibratedNetwork, onnx.ModelProto, ModelFile]
+
+
+def run_export(
+    run: Path | None, out: Path | None = None, *, check: Path | None = None, labels: Path | None = None
+) -> tuple[ExportResult, list[str]]:
+    said: list[str] = []
+    return export(ExportOptions(run, out, check, labels), said.append), said
+
+
+def refusal(run: Path | None, out: Path | None = None, check: Path | None = None) -> tuple[type[GenderclsError], str]:
+    with pytest.raises(GenderclsError) as caught:
+        run_export(run, out, check=check)
+    return type(caught.value), str(caught.value)
+
+
+@pytest.fixture
+def converted(small_export: Small, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
+    """Converting takes seconds: what `small_run` gives is taken from the fixture, as a copy to be changed."""
+    graph = onnx.ModelProto()
+    graph.CopyFrom(small_export[1])
+    monkeypatch.setattr("gendercls.export.run.to_onnx", lambda calibrated, height, width: graph)
+    return graph
+
+
+@pytest.fixture
+def unfinished(small_run: Path, tmp_path: Path) -> Path:
+    """A run whose best weights are neither calibrated nor tested."""
+    folder = tmp_path / "runs" / "unfinished"
+    folder.mkdir(parents=True)
+    content = load_checkpoint(small_run / "best.pt")
+    del content["calibration"], content["figures"]
+    save_tensors(folder / "best.pt", content)
+    return folder
+
+
+def test_a_finished_run_becomes_a_file(converted: onnx.ModelProto, small_run: Path, tmp_path: Path) -> None:
+    """The file opens, and its spec is the one the result has: gate, figures, and what went into the run."""
+    out = tmp_path / "faces.onnx"
+    result, said = run_export(small_run, out)
+    model = read_model_file(out)
+    assert model.spec == result.spec
+    assert (model.spec.name, model.spec.precision) == ("faces", "fp32")
+    assert (result.gate.photos, result.gate.decisions_changed, result.skipped) == (8, 0, 0)
+    assert result.size == out.stat().st_size
+    assert os.listdir(tmp_path) == ["faces.onnx"]
+    provenance = json.loads(model.to_json())["provenance"]
+    assert provenance["checkpoint_sha256"] == sha256_of(small_run / "best.pt")
+    assert provenance["recipe"]["epochs"] == 2
+    assert not {"data_folder", "photos_folder"} & provenance.keys()
+    assert f"checkpoint: {small_run / 'best.pt'}" in said
+    assert "licence of the data: not stated; ask the owner of the photos" in said
+
+
+def test_the_self_test_is_what_pytorch_answers(converted: onnx.ModelProto, small_run: Path, tmp_path: Path) -> None:
+    """The probabilities that the self-test's images must give are PyTorch's own."""
+    spec = run_export(small_run, tmp_path / "model.onnx")[0].spec
+    checkpoint = load_checkpoint(small_run / "best.pt")
+    from gendercls.export.run import _calibrated
+
+    images = torch.from_numpy(spec.self_test.images(spec.preprocessing))
+    with torch.inference_mode():
+        answers = _calibrated(checkpoint)(images).double().numpy()
+    assert len(spec.self_test.seeds) == 4
+    np.testing.assert_allclose(spec.self_test.probabilities, answers, atol=1e-6)
+
+
+def test_without_out_the_model_lies_in_the_run(converted: onnx.ModelProto, small_run: Path, tmp_path: Path) -> None:
+    """Without ``--out`` the file is model.onnx in the run's folder, and the model has the folder's name."""
+    run = Path(shutil.copytree(small_run, tmp_path / "mine"))
+    result, _ = run_export(run)
+    assert (result.out, result.spec.name) == (run / "model.onnx", "mine")
+
+
+def test_labels_are_measured(converted: onnx.ModelProto, small_run: Path, small_data: Path, tmp_path: Path) -> None:
+    """With ``--check`` and ``--labels`` the spec has accuracies of the exported model, by part and over all."""
+    spec = run_export(small_run, tmp_path / "m.onnx", check=small_data, labels=small_data / "labels.csv")[0].spec
+    measured = {figure.on: (figure.total, np.sum(figure.confusion)) for figure in spec.figures[1:]}
+    assert measured == {
+        "labels.csv, test part of its labels, onnxruntime": (8, 8),
+        "labels.csv, train part of its labels, onnxruntime": (32, 32),
+        "labels.csv, val part of its labels, onnxruntime": (8, 8),
+        "labels.csv, all check photos, onnxruntime": (48, 48),
+    }
+    test_part = spec.figures[0]
+    assert (spec.figures[1].correct, spec.figures[1].confusion) == (test_part.correct, test_part.confusion)
+
+
+def test_the_newest_finished_run_is_taken(
+    converted: onnx.ModelProto, small_run: Path, unfinished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a run the newest finished one in runs/ is taken and said; unfinished and damaged ones are passed over."""
+    runs = unfinished.parent
+    newest = unfinished.stat().st_mtime
+    for age, name in ((300, "older"), (200, "newer"), (100, "damaged")):
+        shutil.copytree(small_run, runs / name)
+        if name == "damaged":
+            os.truncate(runs / name / "best.pt", 1000)
+        os.utime(runs / name / "best.pt", (newest - age, newest - age))
+    monkeypatch.chdir(tmp_path)
+    result, said = run_export(None)
+    assert result.out == Path("runs/newer/model.onnx")
+    assert said[0].startswith("passed over: runs/damaged/best.pt: the weights file is damaged, or ")
+    assert said[1] == "checkpoint: runs/newer/best.pt"
+
+
+def test_without_any_run_it_says_how_to_make_one(
+    unfinished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no runs/ folder, or none is finished, the message says what to type."""
+    for folder in (tmp_path / "runs", tmp_path):
+        monkeypatch.chdir(folder)
+        assert refusal(None)[1] == (
+            "there is no finished run here\n"
+            f"  where: {folder / 'runs'}\n"
+            "  do:    gendercls train DATA --init imagenet, or name one: gendercls export runs/NAME"
+        )
+
+
+def test_an_unfinished_run_is_refused(unfinished: Path) -> None:
+    """Weights that are neither calibrated nor tested are not exported."""
+    assert refusal(unfinished) == (
+        ModelError,
+        "the run is not finished, so its weights are neither calibrated nor tested\n"
+        f"  where: {unfinished / 'best.pt'}\n"
+        "  do:    finish it with gendercls train --resume",
+    )
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    """A folder that is no run says what a run has."""
+    message = f"the folder holds no trained run\n  where: {tmp_path}\n  do:    name a folder with a best.pt"
+    assert refusal(tmp_path) == (ModelError, message)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content.pop("record"),
+        lambda content: content.pop("weights"),
+        lambda content: content["recipe"].pop("size"),
+        lambda content: content["recipe"].update(size=0),
+        lambda content: content["weights"].pop("head.bias"),
+        lambda content: content.update(calibration=None),
+        lambda content: content.update(classes=[{"name": "a"}]),
+    ],
+)
+def test_a_checkpoint_that_is_not_complete_is_refused(
+    small_run: Path, tmp_path: Path, spoil: Callable[[dict[str, object]], object]
+) -> None:
+    """A checkpoint that lacks something is one clear error."""
+    content = load_checkpoint(small_run / "best.pt")
+    spoil(content)
+    save_tensors(tmp_path / "best.pt", content)
+    kind, message = refusal(tmp_path / "best.pt")
+    what, where, do = message.splitlines()
+    assert what.startswith("the checkpoint is not complete: ")
+    assert where == f"  where: {tmp_path / 'best.pt'}"
+    assert do == "  do:    give the best.pt of a finished run, as gendercls train wrote it"
+    assert kind is ModelError
+
+
+def test_without_photos_for_the_gate_check_is_named(small_run: Path, tmp_path: Path) -> None:
+    """A checkpoint on its own, or whose photos are gone, needs ``--check``: a wrong usage, exit status 2."""
+    alone = Path(shutil.copy(small_run / "best.pt", tmp_path))
+    kind, message = refusal(alone)
+    assert kind.exit_status == 2
+    assert message == (
+        "the gate needs real photos, and the run's own are not here\n"
+        f"  where: {tmp_path / 'split.csv'}\n"
+        "  do:    name some with --check PHOTOS"
+    )
+    content = load_checkpoint(alone)
+    content["record"]["photos_folder"] = "/gone"
+    save_tensors(alone, content)
+    shutil.copy(small_run / "split.csv", tmp_path)
+    assert "  where: /gone\n" in refusal(alone)[1]
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_work(small_run: Path, tmp_path: Path) -> None:
+    """``--out`` in a folder that does not exist is refused."""
+    out = tmp_path / "no" / "model.onnx"
+    assert refusal(small_run, out)[1] == (
+        f"the model's folder does not exist or is not writable\n  where: {out}\n  do:    choose another --out"
+    )
+
+
+def shift_head(graph: onnx.ModelProto, by: float) -> None:
+    tensor = next(tensor for tensor in graph.graph.initializer if tensor.name.endswith("head.bias"))
+    bias = numpy_helper.to_array(tensor) + np.float32([by, 0])
+    tensor.CopyFrom(numpy_helper.from_array(bias, tensor.name))
+
+
+def test_a_model_that_the_gate_refuses_leaves_no_file(
+    converted: onnx.ModelProto, small_export: Small, small_run: Path, tmp_path: Path
+) -> None:
+    """A model that is off by more than 2e-4 leaves nothing behind, and the file that was there before stays."""
+    shift_head(converted, 0.004 * small_export[0].temperature)
+    kind, message = refusal(small_run, tmp_path / "new.onnx")
+    assert kind is GateError
+    assert message.startswith("onnxruntime does not follow PyTorch: a probability differs by 0.00")
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "old.onnx").write_bytes(b"old")
+    refusal(small_run, tmp_path / "old.onnx")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_a_file_that_cannot_be_finished_is_removed(
+    converted: onnx.ModelProto, small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the disk is full, or the written file does not open, nothing is left."""
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gendercls.export.run.os.fsync", full)
+    assert refusal(small_run, tmp_path / "m.onnx")[1] == (
+        f"the model cannot be written: No space left on device\n  where: {tmp_path / 'm.onnx'}\n  do:    free some disk"
+    )
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,192 @@
+"""Intervals, calibration and confusion against independent formulations."""
+
+from __future__ import annotations
+
+import doctest
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gendercls import stats
+from gendercls.stats import (
+    WANTED_ERRORS,
+    Z95,
+    confusion_matrix,
+    fit_temperature,
+    log_loss,
+    precision_recall,
+    softmax,
+    threshold_table,
+    wilson,
+)
+
+
+def test_examples_in_the_docstrings_run() -> None:
+    """Every example in a docstring gives what it shows."""
+    done = doctest.testmod(stats)
+    assert done.attempted > 0
+    assert done.failed == 0
+
+
+# --- wilson -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_gives_the_published_bounds(count: int, total: int, low: float, high: float) -> None:
+    """Newcombe 1998, Statistics in Medicine 17:857, table I, method 3, to four decimals."""
+    rate = wilson(count, total)
+    assert (round(rate.low, 4), round(rate.high, 4)) == (low, high)
+    assert (rate.count, rate.total, rate.value) == (count, total, count / total)
+
+
+@given(st.integers(1, 10**6), st.floats(0, 1), st.sampled_from([1.0, Z95, 2.5758293035489004]))
+def test_wilson_solves_its_quadratic(total: int, part: float, z: float) -> None:
+    """The bounds are where the score test just rejects: ``(share - p)² = z² p (1 - p) / n``."""
+    rate = wilson(round(part * total), total, z)
+    a, b, c = 1 + z * z / total, -(2 * rate.value + z * z / total), rate.value**2
+    low, high = sorted(np.roots([a, b, c]).real)
+    assert rate.low == pytest.approx(low, abs=1e-7)
+    assert rate.high == pytest.approx(high, abs=1e-7)
+    assert 0 <= rate.low <= rate.value <= rate.high <= 1
+
+
+@pytest.mark.parametrize("total", [1, 7, 10**9])
+def test_wilson_is_exact_at_none_and_at_all(total: int) -> None:
+    """At 0 and at n one bound is the share itself and the other is ``z² / (n + z²)`` away."""
+    width = Z95**2 / (total + Z95**2)
+    none, everyone = wilson(0, total), wilson(total, total)
+    assert (none.low, everyone.high) == (0.0, 1.0)
+    assert none.high == pytest.approx(width, rel=1e-9)
+    assert everyone.low == pytest.approx(1 - width, rel=1e-9)
+
+
+def test_wilson_of_nothing_says_nothing() -> None:
+    """Where nothing was counted the share is no number and the interval everything."""
+    rate = wilson(0, 0)
+    assert math.isnan(rate.value)
+    assert (rate.low, rate.high) == (0.0, 1.0)
+
+
+# --- softmax and temperature ------------------------------------------------------------------------------------
+
+
+def test_softmax_divides_by_the_temperature() -> None:
+    """``softmax(logits / T)``: rows sum to 1, logits of any size are safe, and odds are powers of 1/T."""
+    logits = np.array([[2.0, 0.0], [1e4, 0.0], [-1e4, -1e4]], np.float32)
+    assert softmax(logits).sum(axis=1) == pytest.approx([1, 1, 1])
+    assert softmax(logits)[0, 0] == pytest.approx(1 / (1 + math.exp(-2)))
+    assert softmax(logits, 4.0)[0, 0] == pytest.approx(1 / (1 + math.exp(-0.5)))
+    assert softmax(logits)[1:].tolist() == [[1.0, 0.0], [0.5, 0.5]]
+
+
+def test_log_loss_is_the_mean_surprise() -> None:
+    """The mean of -log p of the true class; a class held impossible costs much but not infinity."""
+    logits = np.log(np.array([[0.8, 0.2], [0.4, 0.6]]))
+    assert log_loss(logits, np.array([0, 0])) == pytest.approx(-(math.log(0.8) + math.log(0.4)) / 2)
+    assert 600 < log_loss(np.array([[1e5, 0.0]]), np.array([1])) < 700
+    with pytest.raises(ValueError, match=r"^log_loss needs at least one labelled photo$"):
+        log_loss(np.empty((0, 2)), np.empty(0, np.intp))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_of_simulated_logits_is_found(temperature: float) -> None:
+    """Logits made too sure by a known factor give that factor back within 3 %, and it beats its neighbours."""
+    generator = np.random.default_rng(7)
+    logits = generator.normal(0, 2, (20_000, 3))
+    drawn = (softmax(logits).cumsum(axis=1) < generator.random((20_000, 1))).sum(axis=1)
+    scaled = (logits * temperature).astype(np.float32)
+    found = fit_temperature(scaled, drawn)
+    assert found == pytest.approx(temperature, rel=0.03)
+    best = log_loss(scaled, drawn, found)
+    assert best <= min(log_loss(scaled, drawn, found * 0.999), log_loss(scaled, drawn, found * 1.001))
+
+
+@pytest.mark.parametrize(("truth", "bound"), [(0, 0.05), (1, 20.0)])
+def test_the_temperature_stays_within_its_range(truth: int, bound: float) -> None:
+    """Answers that are always right or always wrong end at the range's edge."""
+    assert fit_temperature(np.tile([3.0, 0.0], (10, 1)), np.full(10, truth)) == pytest.approx(bound, rel=1e-3)
+
+
+# --- confusion --------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), max_size=50))
+def test_the_confusion_matrix_counts_pairs(pairs: list[tuple[int, int]]) -> None:
+    """Row t, column a holds how many photos of class t were answered a; answers may be more than classes."""
+    truth, answer = np.array(pairs, np.intp).reshape(-1, 2).T
+    matrix = confusion_matrix(truth, answer, 3, answers=4)
+    assert matrix.dtype == np.int64
+    assert matrix.tolist() == [[pairs.count((t, a)) for a in range(4)] for t in range(3)]
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64])
+def test_the_confusion_of_many_classes_does_not_overflow(dtype: type[np.integer]) -> None:
+    """Small integer types hold the classes, and the count of pairs of 100 classes is still right."""
+    classes = np.arange(100, dtype=dtype)
+    assert np.array_equal(confusion_matrix(classes, classes, 100), np.eye(100, dtype=np.int64))
+
+
+def test_precision_and_recall_of_each_class() -> None:
+    """Precision is right answers among answers, recall among the truth; uncertain ones count against recall."""
+    confusion = np.array([[50, 10, 5], [20, 60, 1]])  # the third column is `uncertain`
+    assert precision_recall(confusion, 0) == (wilson(50, 70), wilson(50, 65))
+    assert precision_recall(confusion, 1) == (wilson(60, 70), wilson(60, 81))
+
+
+# --- thresholds -------------------------------------------------------------------------------------------------
+
+answers = st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=300)
+
+
+@given(answers)
+def test_each_threshold_keeps_its_promise(answers: list[tuple[int, bool]]) -> None:
+    """On its own data each row's confidence keeps the wanted error, with the coverage and the error it states."""
+    confidence = np.array([level / 40 for level, _ in answers])
+    correct = np.array([right for _, right in answers], bool)
+    for row in threshold_table(confidence, correct):
+        answered = confidence >= row.confidence
+        assert row.coverage == answered.mean()
+        assert row.error == (~correct[answered]).mean()
+        assert row.error <= row.wanted_error + 1e-12
+
+
+@given(answers)
+def test_thresholds_are_the_least_that_keep_the_error(answers: list[tuple[int, bool]]) -> None:
+    """Below a row's confidence none keeps its wanted error, and an error without a row cannot be kept at all."""
+    confidence = np.array([level / 40 for level, _ in answers])
+    correct = np.array([right for _, right in answers], bool)
+    rows = {row.wanted_error: row.confidence for row in threshold_table(confidence, correct)}
+    for wanted in WANTED_ERRORS:
+        below = [level for level in np.unique(confidence) if level < rows.get(wanted, math.inf)]
+        assert all((~correct[confidence >= level]).mean() > wanted for level in below)
+
+
+@given(answers)
+def test_thresholds_fall_as_the_allowed_error_grows(answers: list[tuple[int, bool]]) -> None:
+    """A larger wanted error never needs a higher confidence nor answers fewer photos."""
+    confidence = np.array([level / 40 for level, _ in answers])
+    table = threshold_table(confidence, np.array([right for _, right in answers], bool))
+    assert [row.wanted_error for row in table] == sorted({row.wanted_error for row in table})
+    assert [row.confidence for row in table] == sorted((row.confidence for row in table), reverse=True)
+    assert [row.coverage for row in table] == sorted(row.coverage for row in table)
+
+
+def test_a_threshold_by_hand() -> None:
+    """Of ten answers in falling confidence the ninth is wrong: 10 % is kept by all ten, less by the first eight."""
+    confidence = np.linspace(1.0, 0.55, 10)
+    correct = np.arange(10) != 8
+    by_error = {row.wanted_error: row for row in threshold_table(confidence, correct)}
+    assert set(by_error) == set(WANTED_ERRORS)
+    assert (by_error[0.1].coverage, by_error[0.1].error) == (1.0, 0.1)
+    assert (by_error[0.075].confidence, by_error[0.075].coverage) == (confidence[7], 0.8)
+
+
+def test_a_rate_is_printed_with_its_interval_and_counts() -> None:
+    """A share reads as per cent, interval and counts."""
+    assert str(wilson(0, 1234)) == "0.00 % [0.00, 0.31] (0/1,234)"
