@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -36,12 +37,10 @@ class Commands(click.Group):
         try:
             return super().main(*args, **kwargs)
         except GenderclsError as error:
-            if "--debug" in sys.argv:
-                import traceback
-
-                traceback.print_exc()
-            click.echo(f"Error: {_printable(str(error))}", err=True)
-            sys.exit(error.exit_status)
+            _end(error)
+        except OSError as error:  # one that nobody foresaw, such as a path too long to be asked about
+            file = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+            _end(GenderclsError(error.strerror or str(error), where=file, do="repeat with --debug to see more"))
 
 
 class Command(click.Command):
@@ -66,10 +65,15 @@ class Command(click.Command):
 Commands.command_class = Command
 
 
-def _printable(text: str) -> str:
+def _end(error: GenderclsError) -> NoReturn:
     from gendercls import console
 
-    return console.printable(text)
+    if "--debug" in sys.argv:
+        import traceback
+
+        traceback.print_exc()
+    click.echo(f"Error: {console.printable(str(error))}", err=True)
+    sys.exit(error.exit_status)
 
 
 def _everywhere(function: F) -> F:

@@ -94,12 +94,14 @@ class Classifier:
     ) -> None:
         for name, value in (("jobs", jobs), ("batch_size", batch_size)):
             if value is not None and value < 1:
-                raise UsageError(f"{name} is {value}; it must be 1 or more")
+                raise _out_of_range(name, value, "1 or more")
         if min_confidence is not None and max_error is not None:
-            raise UsageError("min_confidence and max_error exclude each other", do="give one of them")
+            raise UsageError(
+                "two thresholds are given", where="--min-confidence and --max-error", do="give one of them"
+            )
         for name, share in (("min_confidence", min_confidence), ("max_error", max_error)):
             if share is not None and not 0 <= share <= 1:
-                raise UsageError(f"{name} is {share}; it must be 0 to 1")
+                raise _out_of_range(name, share, "0 to 1")
         self.model = read_model_file(Path(model) if model is not None else shipped_model())
         self.threshold = min_confidence or 0.0
         if max_error is not None:
@@ -163,6 +165,10 @@ class Classifier:
         return Prediction(
             photo.key, label if confidence >= self.threshold else UNCERTAIN, confidence, tuple(probabilities)
         )
+
+
+def _out_of_range(name: str, value: float, allowed: str) -> UsageError:
+    return UsageError(f"{name} is {value:g}", where=f"--{name.replace('_', '-')}", do=f"give a number of {allowed}")
 
 
 def _failed(photo: Photo, reason: str) -> Prediction:

@@ -120,14 +120,22 @@ def classify(options: ClassifyOptions, report: Report) -> Summary:
         InterruptedRunError: the person stopped it; the same command continues.
     """
     if options.split is not None and options.labels is None:
-        raise UsageError("--split needs --labels", do="name the labels that say which photo is in which part")
+        raise UsageError(
+            "--split needs --labels",
+            where=f"--split {options.split}",
+            do="name the labels that say which photo is in which part",
+        )
     if options.retry_failed:
         check_folder(options.out)
     else:
         check_free(options.out, force=options.force)
     listing = Listing(options.photos, files_of(options.out))
     if next(iter(listing), None) is None:
-        raise GenderclsError("there are no files to classify", where=", ".join(options.photos), do="check the folder")
+        raise GenderclsError(
+            "there are no files to classify",
+            where=", ".join(options.photos),
+            do="name a folder that holds some; hidden files do not count",
+        )
     classifier = _open_classifier(options)
     truth = TruthTable(options.labels, classifier.spec, options.split) if options.labels else None
     if truth is not None:

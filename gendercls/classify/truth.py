@@ -67,12 +67,12 @@ class TruthTable:
             missing = missing or f"{'several' if match == 'ambiguous' else 'no'} {photo.key}"
         if is_known:
             raise LabelError(
-                f"none of the {count:,} photos is in the part {self.split!r}",
+                f"none of the photos ({count:,}) is in the part {self.split!r}",
                 where=str(self.path),
                 do="name another --split, or other photos",
             )
         raise LabelError(
-            f"none of the {count:,} photos is in the labels",
+            f"none of the photos ({count:,}) is in the labels",
             where=f"{self.path}, which has {missing}",
             do="give the labels of these photos; they match by relative path, else by a file name that only one has",
         )
