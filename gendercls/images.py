@@ -169,7 +169,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     except UnidentifiedImageError:
         if promises_photo(name):
             suffix = name[name.rindex(".") :]
-            raise PhotoError(f"named {suffix}, but its content is no photo or a damaged one") from None
+            raise PhotoError(f"no photo inside: named {suffix}") from None
         raise NotAPhotoError() from None
     if image.width * image.height > MAX_PIXELS:
         raise _too_large()

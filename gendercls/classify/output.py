@@ -215,7 +215,7 @@ def check_folder(out: Path) -> None:
     """Raises OutputError unless a file can be made at that path."""
     # os.path, since Path's own checks raise where a path is too long.
     if not os.path.isdir(out.parent):
-        problem, do = "the output's folder does not exist", f"make it (mkdir -p {out.parent}), or choose another --out"
+        problem, do = "the output's folder does not exist", "make it, or choose another --out"
     elif os.path.isdir(out):
         problem, do = "the output is a folder", f"name a file in it, as in --out {out / 'preds.csv'}"
     elif not os.access(out.parent, os.W_OK):

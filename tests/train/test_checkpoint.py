@@ -139,6 +139,15 @@ def test_a_write_that_fails_leaves_the_old_file(saved: Path) -> None:
     assert os.listdir(saved.parent) == ["last.pt"]
 
 
+def test_a_new_checkpoint_takes_the_olds_place_in_one_step(saved: Path) -> None:
+    """Whoever has the old file open still reads all of it: it is replaced, never written over."""
+    before = saved.read_bytes()
+    with saved.open("rb") as held:
+        save_tensors(saved, {"format": FORMAT, "weights": torch.zeros(9)})
+        assert held.read() == before
+    assert torch.equal(load_checkpoint(saved)["weights"], torch.zeros(9))
+
+
 def test_the_hash_of_a_file_is_its_sha256(tmp_path: Path) -> None:
     """`sha256_of` is what ``sha256sum`` prints."""
     path = tmp_path / "abc"

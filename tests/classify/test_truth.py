@@ -1,0 +1,61 @@
+"""What the labels say of photos, however many photos come first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gendercls.classify.truth import TruthTable
+from gendercls.errors import LabelError
+from gendercls.modelfile import read_model_file, shipped_model
+from gendercls.sources import PhotoFile, readable_name
+from gendercls.spec import ModelSpec
+
+
+@pytest.fixture(scope="module")
+def spec() -> ModelSpec:
+    """The shipped model's."""
+    return read_model_file(shipped_model()).spec
+
+
+def photo(place: bytes) -> PhotoFile:
+    """A photo that nobody reads."""
+    return PhotoFile(readable_name(place), place)
+
+
+def strangers(count: int) -> Iterator[PhotoFile]:
+    """Photos that no label knows."""
+    return (photo(b"s%d.jpg" % number) for number in range(count))
+
+
+def test_a_label_may_come_after_any_number_of_photos(tmp_path: Path, spec: ModelSpec) -> None:
+    """CelebA's test part is the last tenth of 202,599 photos: labels and parts are looked for to the end."""
+    (tmp_path / "l.csv").write_text("path,Male,split\na.jpg,0,train\nb.jpg,1,test\n")
+    table = TruthTable(tmp_path / "l.csv", spec, "test")
+    table.check_belongs([*strangers(20_000), photo(b"a.jpg"), *strangers(20_000), photo(b"b.jpg")])
+    with pytest.raises(LabelError, match=r"none of the photos \(20,001\) is in the part 'test'"):
+        table.check_belongs([*strangers(20_000), photo(b"a.jpg")])
+    with pytest.raises(LabelError, match=r"none of the photos \(20,000\) is in the labels"):
+        table.check_belongs(strangers(20_000))
+
+
+def test_looking_for_a_label_ends_at_the_first(tmp_path: Path, spec: ModelSpec) -> None:
+    """So that a large folder is not walked once more than need be."""
+    (tmp_path / "l.csv").write_text("path,Male\na.jpg,0\n")
+    photos = iter([photo(b"a.jpg"), *strangers(5)])
+    TruthTable(tmp_path / "l.csv", spec, None).check_belongs(photos)
+    assert len(list(photos)) == 5
+
+
+def test_class_folders_match_by_raw_names(tmp_path: Path, spec: ModelSpec) -> None:
+    """A photo whose name is not UTF-8 is found in class folders as any other."""
+    places = [os.path.join(os.fsencode(tmp_path), name, b"caf\xe9.jpg") for name in (b"female", b"male")]
+    for place in places:
+        os.mkdir(os.path.dirname(place))
+        Path(os.fsdecode(place)).touch()
+    table = TruthTable(tmp_path, spec, None)
+    assert [table.of(photo(place)) for place in places] == ["female", "male"]
+    assert table.matches == {"path": 2}
