@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from gendercls import Classifier
+from gendercls.cli import main
 from gendercls.images import decode
 from gendercls.stats import wilson
 
@@ -422,6 +423,21 @@ def test_an_interrupted_run_says_how_to_continue(many: Path, kind: signal.Signal
     assert json.loads(done.stdout)["kept_rows"] == kept - 1
     assert (many / "o.csv").read_bytes() == (many / "whole.csv").read_bytes()
     (many / "o.csv").unlink()
+
+
+def test_ctrl_c_before_the_first_photo_is_an_interrupted_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also while the model is opened the exit status is 130, not click's 1."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr("gendercls.classify.run.classify", interrupted)
+    with pytest.raises(SystemExit) as caught:
+        main(["classify", "photos", "--out", "o.csv"])
+    assert (caught.value.code, capsys.readouterr().err) == (130, "Error: interrupted\n")
 
 
 def test_a_full_disk_loses_nothing(many: Path, run: Run) -> None:
