@@ -162,7 +162,7 @@ def _confusion(scores: Scores, tally: Tally) -> Table:
 def _precision_recall(scores: Scores, tally: Tally) -> Table:
     """Apart from the confusion, so that both fit a line of 80."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("perceived as")
+    table.add_column("of the answered")
     for heading in ("precision", "recall"):
         table.add_column(heading, justify="right")
     for name in tally.classes:

@@ -280,6 +280,19 @@ def test_the_summary_says_what_the_csv_adds_up_to(finished: Path, copy: Path, ru
     ]
 
 
+def test_precision_and_recall_say_of_what_they_are(copy: Path, celeba: Path, run: Run) -> None:
+    """Uncertain photos count in the accuracy, not in precision and recall, and the table's heading says so."""
+    done = run(copy, "--force", "--labels", celeba, "--min-confidence", 0.97, "--json")
+    scores = json.loads(done.stdout)["scores"]
+    assert scores["coverage"]["value"] < 1
+    lines = [" ".join(line.split()) for line in done.stderr.splitlines()]
+    table = lines[lines.index("of the answered precision recall") + 1 :][: len(CLASSES)]
+    for name, line in zip(CLASSES, table, strict=True):
+        rates = (scores[key][name] for key in ("precision", "recall"))
+        shown = [f"{100 * r['value']:.2f} % [{100 * r['low']:.2f}, {100 * r['high']:.2f}]" for r in rates]
+        assert line == " ".join([name, *shown])
+
+
 def test_a_share_of_nothing_is_null(tmp_path: Path, run: Run) -> None:
     """Without a single answer the JSON is still JSON, which has no NaN; the run is done."""
     (tmp_path / "photos").mkdir()
