@@ -1,6 +1,7 @@
 """ModelSpec: the contract carried inside the ONNX file.
 
-Input ``images``: uint8 ``[N, H, W, 3]`` RGB. Output ``probabilities``: float32 ``[N, K]``, ``softmax(logits / T)``.
+Input ``images``: uint8 ``[N, H, W, 3]`` RGB. Output ``probabilities``: float32 ``[N, K]``, ``softmax(logits / T)``; of
+independent attributes ``sigmoid(logits / T)``.
 ``metadata_props["gendercls"]`` holds the spec as JSON.
 """
 
@@ -8,39 +9,84 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gendercls.answers import Answers, AttributeScore, answers_for, attribute_scores, mean_accuracy
 from gendercls.errors import LabelError, ModelError
 from gendercls.images import Preprocessing
-from gendercls.labels.rules import ClassRule, check_classes, classes_to_json
+from gendercls.labels.rules import ClassRule, check_classes, classes_to_json, opinions_in
 from gendercls.stats import Threshold, wilson
 
-FORMAT = (1, 0)
+FORMAT = (1, 1)
+"""1.1 brought models of independent attributes; a 1.0 file says nothing of them and has none."""
+
 METADATA_KEY = "gendercls"
 _MOST_SELF_TESTS = 16
 
 T = TypeVar("T")
+Counts = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """What was measured once: how many of which photos were right, and the confusion counts behind it.
 
-    confusion: K rows of truth by K columns of answers.
+    correct, total: photos whose whole label is right, of those whose whole truth is known. confusion: K rows of truth
+    by K columns of answers; empty for independent attributes. attributes: for each of those a row of truth no and a
+    row of truth yes, each of answers no and yes; empty for classes that exclude each other.
     """
 
     on: str
     correct: int
     total: int
-    confusion: tuple[tuple[int, ...], ...]
+    confusion: Counts
+    attributes: tuple[Counts, ...] = ()
 
     def __str__(self) -> str:
-        return f"{wilson(self.correct, self.total)} on {self.on}"
+        return f"{wilson(self.correct, self.total) if self.total else 'no whole label known'} on {self.on}"
+
+    @classmethod
+    def of(cls, on: str, answers: Answers, probabilities: NDArray[np.floating], targets: NDArray[np.int8]) -> Figure:
+        """What probabilities ``[N, K]`` give against targets ``[N, K]``."""
+        correct, known = answers.correct(probabilities, targets), answers.is_known(targets)
+        counts = answers.confusion(probabilities, targets)
+        tables = (counts.tolist(), []) if counts.ndim == 2 else ([], counts.tolist())
+        return cls.from_counts(on, int(correct.sum()), int(known.sum()), *tables)
+
+    @classmethod
+    def from_counts(
+        cls,
+        on: str,
+        correct: int,
+        total: int,
+        confusion: Sequence[Sequence[int]],
+        attributes: Sequence[Sequence[Sequence[int]]] = (),
+    ) -> Figure:
+        """As a checkpoint keeps it: lists, and no ``attributes`` in one of before there were any."""
+        return cls(on, correct, total, _counts(confusion), tuple(map(_counts, attributes)))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing at all was counted."""
+        return not self.total and not np.any(self.attributes)
+
+    def attribute_scores(self, names: Sequence[str]) -> list[AttributeScore]:
+        """A score for each attribute of that model; none for classes that exclude each other."""
+        return attribute_scores(names, self.attributes) if self.attributes else []
+
+    @property
+    def mean_accuracy(self) -> float:
+        """How often one attribute is right, meaned over them; NaN for classes that exclude each other."""
+        return mean_accuracy(self.attribute_scores([""] * len(self.attributes)))
+
+
+def _counts(rows: Sequence[Sequence[int]]) -> Counts:
+    return tuple(tuple(row) for row in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +123,11 @@ class GateFigures:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Everything a user of the model must agree on. provenance: plain values, for people and for programs."""
+    """Everything a user of the model must agree on.
+
+    independent: each class is an attribute of its own, so that a photo can have several or none. provenance: plain
+    values, for people and for programs.
+    """
 
     name: str
     classes: tuple[ClassRule, ...]
@@ -89,11 +139,22 @@ class ModelSpec:
     thresholds: tuple[Threshold, ...]
     self_test: SelfTest
     gate: GateFigures
+    independent: bool = False
     format: tuple[int, int] = FORMAT
 
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.classes)
+
+    @property
+    def answers(self) -> Answers:
+        """How to read the model's probabilities."""
+        return answers_for(self.independent, self.class_names)
+
+    @property
+    def opinions(self) -> list[str]:
+        """The attributes that make the classes and are a labeller's opinion."""
+        return opinions_in(self.classes)
 
     @property
     def is_newer(self) -> bool:
@@ -105,9 +166,10 @@ class ModelSpec:
         rows = [row for row in self.thresholds if row.wanted_error <= wanted_error]
         if not rows:
             least = min((row.wanted_error for row in self.thresholds), default=None)
+            counted = "; one wrong attribute makes a wrong label" if self.independent else ""
             raise ModelError(
                 f"no confidence keeps an error rate of {wanted_error:g} on the photos this model was validated on",
-                where=f"the threshold table of {self.name}",
+                where=f"the threshold table of {self.name}{counted}",
                 do=f"ask for --max-error {least:g} or more" if least is not None else "use --min-confidence instead",
             )
         return max(rows, key=lambda row: row.wanted_error)
@@ -119,7 +181,8 @@ class ModelSpec:
         plain = asdict(self) | {"classes": classes_to_json(self.classes), "format": list(self.format)}
         for figure, row in zip(self.figures, plain["figures"], strict=True):
             rate = wilson(figure.correct, figure.total)
-            row["accuracy"], row["interval"] = rate.value, [rate.low, rate.high]
+            row["accuracy"] = rate.value if figure.total else None  # JSON has no NaN
+            row["interval"] = [rate.low, rate.high]
         return plain
 
 
@@ -136,17 +199,21 @@ def parse_spec(text: str, where: str) -> ModelSpec:
             where=where,
             do="install a newer gendercls" if major > FORMAT[0] else "export the model again",
         )
+    if minor == 0:
+        _bring_up_to_1_1(top)
+    independent = top.flag("independent")
+    classes = top.checked(lambda spec: _classes(spec, independent), "classes")
     pre = top.inner("preprocessing")
     test = top.inner("self_test")
     gate = top.inner("gate")
     spec = ModelSpec(
         name=top.text("name"),
-        classes=top.checked(_classes, "classes"),
+        classes=classes,
         preprocessing=pre.checked(_preprocessing, ""),
         precision=top.text("precision"),
         temperature=top.number("temperature"),
         provenance=dict(top.inner("provenance").value),
-        figures=tuple(map(_figure, top.items("figures"))),
+        figures=tuple(_figure(item, len(classes) if independent else 0) for item in top.items("figures")),
         thresholds=tuple(map(_threshold, top.items("thresholds"))),
         self_test=SelfTest(tuple(test.wholes("seeds")), test.table("probabilities"), test.number("tolerance")),
         gate=GateFigures(
@@ -156,10 +223,18 @@ def parse_spec(text: str, where: str) -> ModelSpec:
             gate.whole("decisions_changed"),
             gate.text("worst_photo"),
         ),
+        independent=independent,
         format=(major, minor),
     )
     _check_self_test(spec, where)
     return spec
+
+
+def _bring_up_to_1_1(top: _Reader) -> None:
+    """Put in what a file of format 1.0 does not say: that its classes exclude each other."""
+    top.value["independent"] = False
+    for figure in top.items("figures"):
+        figure.value["attributes"] = []
 
 
 def _check_self_test(spec: ModelSpec, where: str) -> None:
@@ -200,6 +275,12 @@ class _Reader:
             raise self.wrong(key, "text", value)
         return value
 
+    def flag(self, key: str) -> bool:
+        value = self.get(key)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false", value)
+        return value
+
     def number(self, key: str) -> float:
         value = self.get(key)
         if not _is_number(value):
@@ -223,6 +304,13 @@ class _Reader:
         if not isinstance(value, list) or not all(map(_is_row, value)):
             raise self.wrong(key, "a list of lists of numbers", value)
         return tuple(tuple(float(number) for number in row) for row in value)
+
+    def counts_2x2(self, key: str, tables: int) -> tuple[Counts, ...]:
+        value = self.get(key)
+        if not isinstance(value, list) or len(value) != tables or not all(map(_is_2x2, value)):
+            expected = f"a list of {tables} tables of 2×2 whole numbers, 0 or more" if tables else "an empty list"
+            raise self.wrong(key, expected, value)
+        return tuple(map(_counts, value))
 
     def inner(self, key: str) -> _Reader:
         return _Reader(self.get(key), self.where, f"{self.path}.{key}")
@@ -258,8 +346,17 @@ def _is_row(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_number, value))
 
 
-def _classes(top: _Reader) -> tuple[ClassRule, ...]:
-    return check_classes(ClassRule(item.text("name"), item.text("rule")) for item in top.items("classes"))
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_whole, value))
+
+
+def _is_2x2(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_pair, value))
+
+
+def _classes(top: _Reader, independent: bool) -> tuple[ClassRule, ...]:
+    rules = (ClassRule(item.text("name"), item.text("rule")) for item in top.items("classes"))
+    return check_classes(rules, independent=independent)
 
 
 def _preprocessing(pre: _Reader) -> Preprocessing:
@@ -272,12 +369,13 @@ def _preprocessing(pre: _Reader) -> Preprocessing:
     )
 
 
-def _figure(item: _Reader) -> Figure:
+def _figure(item: _Reader, attributes: int) -> Figure:
+    """A figure of a model of that many independent attributes, 0 for one of classes that exclude each other."""
     counts = tuple(tuple(int(n) for n in row) for row in item.table("confusion"))
-    correct, total = item.whole("correct"), item.whole("total")
-    if not correct <= total or total == 0:
-        raise item.wrong("correct", f"at most the total of {total:,}, which is at least 1", correct)
-    return Figure(item.text("on"), correct, total, counts)
+    correct, total, least = item.whole("correct"), item.whole("total"), 0 if attributes else 1
+    if not correct <= total or total < least:
+        raise item.wrong("correct", f"at most the total of {total:,}, which is at least {least}", correct)
+    return Figure(item.text("on"), correct, total, counts, item.counts_2x2("attributes", attributes))
 
 
 def _threshold(item: _Reader) -> Threshold:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,33 +70,78 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
     return shares
 
 
-def log_loss(logits: NDArray[np.floating], truth: NDArray[np.integer], temperature: float = 1.0) -> float:
-    """Mean negative log-probability of the true class; logits ``[N, K]``, truth ``[N]``. Raises ValueError at N = 0."""
-    if len(truth) == 0:
+def log_loss(probability_of_truth: NDArray[np.floating]) -> float:
+    """Mean negative log of the probabilities ``[M]`` that were given to what is true. Raises ValueError at M = 0."""
+    if len(probability_of_truth) == 0:
         raise ValueError("log_loss needs at least one labelled photo")
-    chosen = softmax(logits, temperature)[np.arange(len(truth)), truth]
-    return float(-np.log(np.maximum(chosen, 1e-300)).mean())
+    return float(-np.log(np.maximum(probability_of_truth, 1e-300)).mean())
 
 
-def fit_temperature(logits: NDArray[np.floating], truth: NDArray[np.integer]) -> float:
-    """The temperature in [0.05, 20] with the least log-loss; logits ``[N, K]``, truth ``[N]``.
+def sigmoid(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
+    """Independent probabilities in [0, 1] of any shape, from logits divided by the temperature (above 0)."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    small = np.exp(-np.abs(scaled))  # never overflows
+    return np.where(scaled >= 0, 1 / (1 + small), small / (1 + small))
+
+
+def fit_temperature(loss_at: Callable[[float], float]) -> float:
+    """The temperature in [0.05, 20] with the least loss.
+
+    Args: loss_at: the log-loss of a validation part at a temperature.
 
     Source: Guo et al. 2017, section 4.2. The log-loss is unimodal in log T, so golden-section search finds it.
     """
     low, high = math.log(0.05), math.log(20.0)
     ratio = (math.sqrt(5) - 1) / 2
     left, right = high - ratio * (high - low), low + ratio * (high - low)
-    loss_left, loss_right = (log_loss(logits, truth, math.exp(t)) for t in (left, right))
+    loss_left, loss_right = loss_at(math.exp(left)), loss_at(math.exp(right))
     while high - low > 1e-6:
         if loss_left <= loss_right:
             high, right, loss_right = right, left, loss_left
             left = high - ratio * (high - low)
-            loss_left = log_loss(logits, truth, math.exp(left))
+            loss_left = loss_at(math.exp(left))
         else:
             low, left, loss_left = left, right, loss_right
             right = low + ratio * (high - low)
-            loss_right = log_loss(logits, truth, math.exp(right))
+            loss_right = loss_at(math.exp(right))
     return math.exp((low + high) / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Answers of about the same confidence: its mean, the share that was right, and how many there are."""
+
+    confidence: float
+    accuracy: float
+    count: int
+
+
+def reliability(confidence: NDArray[np.floating], correct: NDArray[np.bool_], bins: int = 15) -> list[Bin]:
+    """Answers by rising confidence in bins of equal mass; fewer bins where there are fewer answers.
+
+    Args: confidence ``[N]`` in [0, 1]; correct ``[N]``. Raises ValueError at N = 0.
+
+    Source: equal-mass bins as Nixon et al. 2019, section 3.
+    """
+    if len(confidence) == 0:
+        raise ValueError("reliability needs at least one answer")
+    order = np.argsort(confidence, kind="stable")
+    return [
+        Bin(float(np.mean(confidence[chosen], dtype=np.float64)), float(np.mean(correct[chosen])), len(chosen))
+        for chosen in np.array_split(order, min(bins, len(order)))
+    ]
+
+
+def calibration_error(bins: list[Bin]) -> float:
+    """Expected calibration error: the mean gap between confidence and accuracy, weighted by answers; 0 is perfect.
+
+    Source: Guo et al. 2017, equation 3.
+
+    >>> round(calibration_error(reliability(np.array([0.8, 0.6]), np.array([True, False]), bins=2)), 3)
+    0.4
+    """
+    total = sum(b.count for b in bins)
+    return sum(b.count * abs(b.accuracy - b.confidence) for b in bins) / total
 
 
 def confusion_matrix(

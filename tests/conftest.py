@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,3 +137,60 @@ def small_export(small_run: Path) -> tuple[CalibratedNetwork, onnx.ModelProto, M
     calibrated, spec = run._assemble(path.with_name("model.onnx"), path, load_checkpoint(path))
     graph = to_onnx(calibrated, spec.preprocessing.height, spec.preprocessing.width)
     return calibrated, graph, ModelFile(path.with_name("model.onnx"), with_spec(graph, spec), "", spec)
+
+
+# --- a model of independent attributes ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def attribute_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped model as one of three independent attributes: ``Female``, ``Not_Female`` and ``Clearly``.
+
+    Its head has a third output, its biases are such that photos have none, one or two of them, and a sigmoid is at its
+    end. The rules read ``Female``, ``Not Female`` and ``Clearly``. Read it only; it is shared.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    from gendercls.classify.session import Session
+    from gendercls.labels import ClassRule
+    from gendercls.modelfile import ModelFile, read_model_file, shipped_model
+    from gendercls.spec import METADATA_KEY, Figure, SelfTest
+
+    shipped = read_model_file(shipped_model())
+    model = onnx.load_from_string(shipped.data)
+    changes = {
+        "network.head.weight": lambda old: old[[0, 1, 0]],
+        "network.head.bias": lambda old: old[[0, 1, 0]] - np.float32([2.0, 2.0, 3.0]),
+    }
+    for tensor in model.graph.initializer:
+        if tensor.name in changes:
+            tensor.CopyFrom(numpy_helper.from_array(changes[tensor.name](numpy_helper.to_array(tensor)), tensor.name))
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 3
+    model.graph.node[-1].op_type = "Sigmoid"
+    del model.graph.node[-1].attribute[:]
+    spec = replace(
+        shipped.spec,
+        name="attributes-1",
+        classes=tuple(ClassRule(rule.replace(" ", "_"), rule) for rule in ("Female", "Not Female", "Clearly")),
+        figures=(
+            Figure("made up, test part", 6, 10, (), (((4, 1), (1, 4)), ((3, 2), (0, 5)), ((9, 0), (0, 1)))),
+            Figure("made up, val part", 5, 10, (), (((5, 0), (0, 5)), ((5, 0), (5, 0)), ((9, 0), (1, 0)))),
+        ),
+        thresholds=(),
+        self_test=SelfTest((1,), ((0.5, 0.5, 0.5),), 1.0),
+        independent=True,
+        format=(1, 1),
+    )
+
+    def with_it() -> bytes:
+        onnx.helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
+        data: bytes = model.SerializeToString()
+        return data
+
+    session = Session(ModelFile(shipped.path, with_it(), "", spec), device="cpu")
+    answer = session.run(spec.self_test.images(spec.preprocessing)).astype(float).tolist()
+    spec = replace(spec, self_test=SelfTest((1,), tuple(map(tuple, answer)), 2e-3))
+    path = tmp_path_factory.mktemp("attributes") / "attributes.onnx"
+    path.write_bytes(with_it())
+    return path

@@ -25,7 +25,8 @@ EXCEPTIONS = {
     "export.run": {"classify.session", "train.checkpoint", "train.network"},
     "export.convert": {"train.network"},
     "doctor": {"classify.session"},
-    "console": {"train.loop"},  # to tell a step from an epoch among what training reports
+    # To tell a step from an epoch among what training reports, and scores of classes from those of attributes.
+    "console": {"train.events", "classify.scores"},
 }
 TORCH = {"torch", "torchvision", "onnx", "onnxscript"}
 HEAVY = {"torch", "onnxruntime", "numpy", "PIL", "rich"}

@@ -72,6 +72,37 @@ def test_info_reads_the_model_that_is_named(run_gendercls: Run, tmp_path: Path) 
     )
 
 
+def test_info_of_attributes_has_a_line_for_each(run_gendercls: Run, attribute_model: Path) -> None:
+    """Of a model of independent attributes: that they are, how often whole labels are right, and each attribute."""
+    done = run_gendercls("info", attribute_model, env=WIDE)
+    facts_of, _, table = done.stdout.partition("\n\n")
+    said = facts(facts_of)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert said["attributes"] == ["3, each there or not: Female; Not_Female = Not Female; Clearly"]
+    assert "classes" not in said
+    assert said["whole label right"] == [
+        "60.00 % [31.27, 83.18] (6/10) on made up, test part",
+        "50.00 % [23.66, 76.34] (5/10) on made up, val part",
+    ]
+    assert said["one attribute right"] == [f"{n} %, mean over 3 attributes" for n in ("86.67", "80.00")]
+    assert [" ".join(line.split()) for line in table.splitlines()] == [
+        "made up, test part (the other figures: --json)",
+        "attribute, % labelled accuracy precision recall",
+        "Female 50.0 80.0 (49–94) 80.0 (38–96) 80.0 (38–96)",
+        "Not_Female 50.0 80.0 (49–94) 71.4 (36–92) 100.0 (57–100)",
+        "Clearly 10.0 100.0 (72–100) 100.0 (21–100) 100.0 (21–100)",
+    ]
+
+
+def test_info_tells_opinions(run_gendercls: Run, attribute_model: Path, tmp_path: Path) -> None:
+    """Where classes are made of opinions, info names those; elsewhere it says nothing of them."""
+    assert "opinions" not in run_gendercls("info", attribute_model, env=WIDE).stdout
+    data = attribute_model.read_bytes()
+    (tmp_path / "young.onnx").write_bytes(data.replace(b'"rule": "Clearly"', b'"rule": "!Young "'))
+    text = run_gendercls("info", tmp_path / "young.onnx", env=WIDE).stdout.partition("\n\n")[0]
+    assert facts(text)["opinions"] == ["what labellers thought, more than what a photo shows: Young"]
+
+
 # --- doctor -----------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gendercls.answers import answers_for
 from gendercls.errors import ModelError
 from gendercls.images import Preprocessing
 from gendercls.labels import ClassRule
@@ -31,6 +32,13 @@ SPEC = ModelSpec(
     thresholds=(Threshold(0.01, 0.93, 0.8, 0.009),),
     self_test=SelfTest((1, 2), ((0.25, 0.75), (0.5, 0.5)), 2e-3),
     gate=GateFigures(500, 3e-7, 1e-4, 0, "val/1.jpg"),
+)
+ATTRIBUTES = replace(
+    SPEC,
+    classes=(ClassRule("Male", "Male"), ClassRule("Wavy_Hair", "Wavy Hair"), ClassRule("Young", "Young")),
+    figures=(Figure("CelebA, test part", 2, 9, (), (((1, 2), (3, 4)), ((5, 0), (0, 5)), ((0, 0), (0, 0)))),),
+    self_test=SelfTest((1,), ((0.9, 0.8, 0.0),), 2e-3),
+    independent=True,
 )
 AGAIN = "  where: faces.onnx\n  do:    export the model again"
 
@@ -61,16 +69,22 @@ plain_values = st.recursive(
 def specs(draw: st.DrawFn) -> ModelSpec:
     classes = draw(
         st.lists(
-            names.filter(lambda name: name not in ("uncertain", "failed", "no-face")),
+            names.filter(lambda name: name not in ("uncertain", "failed", "no-face", "none")),
             min_size=2,
             max_size=5,
             unique=True,
         )
     )
     k = len(classes)
+    minor = draw(counts)
+    independent = minor > 0 and draw(st.booleans())
     tables = st.lists(st.lists(counts, min_size=k, max_size=k).map(tuple), min_size=k, max_size=k).map(tuple)
     totals = st.tuples(st.integers(0, 2**31), st.integers(1, 2**31)).map(sorted)
     figures = st.builds(lambda on, pair, table: Figure(on, pair[0], pair[1], table), words, totals, tables)
+    if independent:
+        pair = st.tuples(counts, counts)
+        tables = st.lists(st.tuples(pair, pair), min_size=k, max_size=k).map(tuple)
+        figures = st.builds(lambda on, pair, table: Figure(on, pair[0], pair[1], (), table), words, totals, tables)
     seeds = draw(st.lists(counts, min_size=1, max_size=16))
     rows = tuple(tuple(draw(st.lists(shares, min_size=k, max_size=k))) for _ in seeds)
     return ModelSpec(
@@ -92,7 +106,8 @@ def specs(draw: st.DrawFn) -> ModelSpec:
         thresholds=tuple(draw(st.lists(st.builds(Threshold, shares, shares, shares, shares), max_size=3))),
         self_test=SelfTest(tuple(seeds), rows, draw(shares)),
         gate=GateFigures(draw(counts), draw(shares), draw(shares), draw(counts), draw(words)),
-        format=(FORMAT[0], draw(counts)),
+        independent=independent,
+        format=(FORMAT[0], minor),
     )
 
 
@@ -152,6 +167,8 @@ VALUES = {"null": None, "true": True, "7": 7, "text": "x", "list": [], "object":
 
 def is_of_its_kind(path: tuple[Any, ...], wrong: Any) -> bool:
     right = holder_of(plain(), path)[path[-1]]
+    if isinstance(right, bool):
+        return wrong is True
     if isinstance(right, int | float):
         return bool(wrong is VALUES["7"])
     return type(wrong) is type(right)
@@ -264,6 +281,85 @@ def test_a_newer_minor_format_is_read_and_known(minor: int, is_newer: bool) -> N
     assert spec.is_newer is is_newer
 
 
+def test_a_file_of_format_1_0_is_read() -> None:
+    """What 1.1 brought is not asked of an older file: its classes exclude each other."""
+    content = plain() | {"format": [1, 0]}
+    del content["independent"], content["figures"][0]["attributes"]
+    assert parse_spec(json.dumps(content), "x") == replace(SPEC, format=(1, 0))
+
+
+# --- independent attributes -------------------------------------------------------------------------------------
+
+
+def attributes_with(path: tuple[Any, ...], value: Any) -> str:
+    content = json.loads(ATTRIBUTES.to_json())
+    holder_of(content, path)[path[-1]] = value
+    return json.dumps(content)
+
+
+def test_attributes_are_read_again_with_their_counts() -> None:
+    """A model of independent attributes keeps 2×2 counts for each, and its rows of the self-test need not sum to 1."""
+    again = parse_spec(ATTRIBUTES.to_json(), "x")
+    assert again == ATTRIBUTES
+    male, wavy, young = again.figures[0].attribute_scores(again.class_names)
+    assert (male.name, male.true_no, male.false_yes, male.false_no, male.true_yes) == ("Male", 1, 2, 3, 4)
+    assert (wavy.accuracy.value, young.total) == (1.0, 0)
+    assert again.figures[0].mean_accuracy == 0.75  # of the two that were counted
+    assert again.opinions == ["Young"]
+    assert again.answers.labels(np.array([[0.9, 0.8, 0.0]])) == ["Male Wavy_Hair"]
+    assert SPEC.answers.labels(np.array([[0.9, 0.8]])) == ["female"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("independent",), 1, "spec.independent should be true or false, but is 1"),
+        (("classes", 0, "name"), "none", "the class name 'none' is kept for photos that have no attribute"),
+        (("figures", 0, "correct"), 10, "at most the total of 9, which is at least 0, but is 10"),
+        (("figures", 0, "attributes", 1), [[1, 2], [3, -4]], "a list of 3 tables of 2×2 whole numbers, 0 or more"),
+        (("figures", 0, "attributes"), [[[1, 2], [3, 4]]], "a list of 3 tables of 2×2 whole numbers, 0 or more"),
+        (("figures", 0, "attributes", 2, 1), [5], "a list of 3 tables of 2×2 whole numbers, 0 or more"),
+    ],
+)
+def test_wrong_attributes_are_told(path: tuple[Any, ...], value: Any, message: str) -> None:
+    """Counts of another number of attributes, or no counts, are named with their key and the file."""
+    what, *rest = refusal(attributes_with(path, value)).splitlines()
+    assert message in what
+    assert rest == AGAIN.splitlines()
+
+
+def test_classes_that_exclude_each_other_have_no_attributes() -> None:
+    """Counts by attribute in a model without attributes are refused."""
+    content = plain()
+    content["figures"][0]["attributes"] = [[[1, 2], [3, 4]]]
+    assert refusal(json.dumps(content)) == (
+        f"spec.figures[0].attributes should be an empty list, but is [[[1, 2], [3, 4]]]\n{AGAIN}"
+    )
+
+
+def test_a_figure_is_what_probabilities_give() -> None:
+    """`Figure.of` counts whole labels, and the confusion of the classes or of each attribute."""
+    probabilities = np.array([[0.9, 0.6], [0.2, 0.7], [0.6, 0.1]])
+    one_hot, each = np.array([[1, 0], [1, 0], [0, 0]], np.int8), np.array([[1, 1], [0, -1], [0, 0]], np.int8)
+    assert Figure.of("x", answers_for(False, ["a", "b"]), probabilities, one_hot) == Figure("x", 1, 2, ((1, 1), (0, 0)))
+    assert Figure.of("x", answers_for(True, ["a", "b"]), probabilities, each) == Figure(
+        "x", 1, 2, (), (((1, 1), (0, 1)), ((1, 0), (0, 1)))
+    )
+
+
+def test_a_figure_without_a_whole_truth_has_no_accuracy() -> None:
+    """Where every photo has an unknown attribute the JSON's accuracy is null, and the words say why."""
+    answers, unknown = answers_for(True, ["a", "b"]), np.array([[1, -1], [-1, 0]], np.int8)
+    figure = Figure.of("x", answers, np.array([[0.9, 0.6], [0.2, 0.7]]), unknown)
+    spec = replace(
+        ATTRIBUTES, classes=ATTRIBUTES.classes[:2], figures=(figure,), self_test=SelfTest((1,), ((0, 0),), 1)
+    )
+    assert json.loads(spec.to_json())["figures"][0]["accuracy"] is None
+    assert (str(figure), figure.is_empty) == ("no whole label known on x", False)
+    assert parse_spec(spec.to_json(), "x") == spec
+    assert Figure.of("x", answers, np.zeros((1, 2)), np.full((1, 2), -1, np.int8)).is_empty
+
+
 # --- self-test and thresholds -----------------------------------------------------------------------------------
 
 
@@ -308,4 +404,15 @@ def test_an_error_rate_that_nothing_keeps_is_refused(thresholds: tuple[Threshold
     assert str(caught.value) == (
         "no confidence keeps an error rate of 0.005 on the photos this model was validated on\n"
         f"  where: the threshold table of faces-1\n  do:    {do}"
+    )
+
+
+def test_an_error_rate_of_attributes_is_of_whole_labels() -> None:
+    """The message says why so few error rates can be kept: one wrong attribute makes a wrong label."""
+    with pytest.raises(ModelError) as caught:
+        replace(ATTRIBUTES, thresholds=()).threshold_for(0.25)
+    assert str(caught.value) == (
+        "no confidence keeps an error rate of 0.25 on the photos this model was validated on\n"
+        "  where: the threshold table of faces-1; one wrong attribute makes a wrong label\n"
+        "  do:    use --min-confidence instead"
     )

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import doctest
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from gendercls import stats
 from gendercls.stats import (
     WANTED_ERRORS,
     Z95,
+    calibration_error,
     confusion_matrix,
     fit_temperature,
     log_loss,
     precision_recall,
+    reliability,
+    sigmoid,
     softmax,
     threshold_table,
     wilson,
@@ -87,11 +92,22 @@ def test_softmax_divides_by_the_temperature() -> None:
 
 def test_log_loss_is_the_mean_surprise() -> None:
     """The mean of -log p of the true class; a class held impossible costs much but not infinity."""
-    logits = np.log(np.array([[0.8, 0.2], [0.4, 0.6]]))
-    assert log_loss(logits, np.array([0, 0])) == pytest.approx(-(math.log(0.8) + math.log(0.4)) / 2)
-    assert 600 < log_loss(np.array([[1e5, 0.0]]), np.array([1])) < 700
+    assert log_loss(np.array([0.8, 0.4])) == pytest.approx(-(math.log(0.8) + math.log(0.4)) / 2)
+    assert 600 < log_loss(np.zeros(1)) < 700
     with pytest.raises(ValueError, match=r"^log_loss needs at least one labelled photo$"):
-        log_loss(np.empty((0, 2)), np.empty(0, np.intp))
+        log_loss(np.empty(0))
+
+
+@given(st.lists(st.floats(-800, 800), min_size=1, max_size=20), st.floats(0.05, 20))
+def test_sigmoid_is_the_softmax_against_zero(logits: list[float], temperature: float) -> None:
+    """A sigmoid is the share of a logit in a softmax beside 0, at any size and temperature."""
+    values = np.array(logits)
+    beside = softmax(np.stack([values, np.zeros_like(values)], axis=1), temperature)[:, 0]
+    np.testing.assert_allclose(sigmoid(values, temperature), beside, rtol=1e-9, atol=1e-300)
+
+
+def loss_at(logits: NDArray[np.float32], truth: NDArray[np.int64], temperature: float) -> float:
+    return log_loss(softmax(logits, temperature)[np.arange(len(truth)), truth])
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -101,16 +117,51 @@ def test_the_temperature_of_simulated_logits_is_found(temperature: float) -> Non
     logits = generator.normal(0, 2, (20_000, 3))
     drawn = (softmax(logits).cumsum(axis=1) < generator.random((20_000, 1))).sum(axis=1)
     scaled = (logits * temperature).astype(np.float32)
-    found = fit_temperature(scaled, drawn)
+    found = fit_temperature(lambda t: loss_at(scaled, drawn, t))
     assert found == pytest.approx(temperature, rel=0.03)
-    best = log_loss(scaled, drawn, found)
-    assert best <= min(log_loss(scaled, drawn, found * 0.999), log_loss(scaled, drawn, found * 1.001))
+    best = loss_at(scaled, drawn, found)
+    assert best <= min(loss_at(scaled, drawn, found * 0.999), loss_at(scaled, drawn, found * 1.001))
 
 
 @pytest.mark.parametrize(("truth", "bound"), [(0, 0.05), (1, 20.0)])
 def test_the_temperature_stays_within_its_range(truth: int, bound: float) -> None:
     """Answers that are always right or always wrong end at the range's edge."""
-    assert fit_temperature(np.tile([3.0, 0.0], (10, 1)), np.full(10, truth)) == pytest.approx(bound, rel=1e-3)
+    logits, truths = np.tile(np.float32([3.0, 0.0]), (10, 1)), np.full(10, truth)
+    assert fit_temperature(lambda t: loss_at(logits, truths, t)) == pytest.approx(bound, rel=1e-3)
+
+
+# --- calibration ------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60), st.integers(1, 20))
+def test_bins_have_equal_mass_and_lose_nothing(answers: list[tuple[float, bool]], bins: int) -> None:
+    """Bins differ by one answer at most, rise in confidence, and together are all answers."""
+    confidence, right = np.array([c for c, _ in answers]), np.array([r for _, r in answers])
+    found = reliability(confidence, right, bins)
+    counts = [b.count for b in found]
+    assert len(found) == min(bins, len(answers))
+    assert sum(counts) == len(answers)
+    assert max(counts) - min(counts) <= 1
+    assert all(one.confidence <= other.confidence + 1e-12 for one, other in pairwise(found))
+    assert sum(b.accuracy * b.count for b in found) == pytest.approx(right.sum())
+    assert 0 <= calibration_error(found) <= 1
+
+
+def test_answers_drawn_from_their_confidence_are_calibrated() -> None:
+    """Answers that are right as often as they are sure have next to no error; made surer than that, they have one."""
+    generator = np.random.default_rng(5)
+    confidence = generator.uniform(0.5, 1, 40_000)
+    right = generator.random(40_000) < confidence
+    assert calibration_error(reliability(confidence, right)) < 0.01
+    assert calibration_error(reliability(np.sqrt(confidence), right)) == pytest.approx(
+        (np.sqrt(confidence) - confidence).mean(), abs=0.01
+    )
+
+
+def test_no_answers_have_no_bins() -> None:
+    """Nothing to bin is an error that says so."""
+    with pytest.raises(ValueError, match=r"^reliability needs at least one answer$"):
+        reliability(np.empty(0), np.empty(0, np.bool_))
 
 
 # --- confusion --------------------------------------------------------------------------------------------------

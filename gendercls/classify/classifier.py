@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gendercls.answers import rounded
 from gendercls.classify.pipeline import in_order
 from gendercls.classify.rows import UNCERTAIN
 from gendercls.classify.session import Session
@@ -29,9 +30,10 @@ AnyPhoto = str | os.PathLike[str] | bytes | NDArray[np.uint8] | Photo
 class Prediction:
     """What the model says of one photo.
 
-    key: the photo's path, or its number for bytes and arrays. label: a class name, ``uncertain`` below the asked
-    confidence, empty when the photo could not be read. probabilities: K values in the order of the model's classes,
-    rounded to 6 decimals; empty without an answer. confidence: the largest of them. error: why there is no answer.
+    key: the photo's path, or its number for bytes and arrays. label: a class name, or those of all attributes that a
+    model of independent ones finds (``none`` without any); ``uncertain`` below the asked confidence, empty when the
+    photo could not be read. confidence: the probability that all of the label is right. probabilities: K values in the
+    order of the model's classes; empty without an answer. error: why there is no answer. Numbers have 6 decimals.
     """
 
     key: str
@@ -108,6 +110,7 @@ class Classifier:
             self.threshold = self.spec.threshold_for(max_error).confidence
         self.session = Session(self.model, device=device, batch_size=batch_size)
         self.model = replace(self.model, data=b"")  # onnxruntime has its own copy
+        self.answers = self.spec.answers
         self.jobs = jobs or available_cores()
 
     @property
@@ -140,9 +143,11 @@ class Classifier:
         reasons = [self._load(photo, batch[place]) for place, photo in enumerate(photos)]
         if all(reasons):
             return [(photo, _failed(photo, reason)) for photo, reason in zip(photos, reasons, strict=True)]
-        answers = self.session.run(batch)[: len(photos)].astype(np.float64).round(6).tolist()
+        probabilities = rounded(self.session.run(batch)[: len(photos)])
+        labels, confidence = self.answers.labels(probabilities), self.answers.confidence(probabilities).tolist()
+        answers = zip(labels, confidence, probabilities.tolist(), strict=True)
         return [
-            (photo, _failed(photo, reason) if reason else self._answer(photo, answer))
+            (photo, _failed(photo, reason) if reason else self._answer(photo, *answer))
             for photo, reason, answer in zip(photos, reasons, answers, strict=True)
         ]
 
@@ -157,14 +162,11 @@ class Classifier:
             return error.what
         return ""
 
-    def _answer(self, photo: Photo, probabilities: list[float]) -> Prediction:
-        confidence = max(probabilities)
+    def _answer(self, photo: Photo, label: str, confidence: float, probabilities: list[float]) -> Prediction:
         if not 0 <= confidence <= 1:
             return _failed(photo, "the model gave no number")
-        label = self.spec.class_names[probabilities.index(confidence)]
-        return Prediction(
-            photo.key, label if confidence >= self.threshold else UNCERTAIN, confidence, tuple(probabilities)
-        )
+        shown = label if confidence >= self.threshold else UNCERTAIN
+        return Prediction(photo.key, shown, confidence, tuple(probabilities))
 
 
 def _out_of_range(name: str, value: float, allowed: str) -> UsageError:

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from gendercls.answers import Answers
 from gendercls.errors import OutputError
+from gendercls.records import to_line
 
 NOT_A_PHOTO = "not a photo"
 UNCERTAIN = "uncertain"
@@ -36,16 +38,16 @@ class Row:
 class Columns:
     """The CSV's columns: fixed by the model's classes and by whether there are labels."""
 
-    classes: tuple[str, ...]
+    answers: Answers
     has_truth: bool
 
     def header(self) -> list[str]:
         truth = ["truth", "correct"] if self.has_truth else []
-        return ["path", "label", "confidence", *(f"p_{name}" for name in self.classes), *truth, "error"]
+        return ["path", "label", "confidence", *(f"p_{name}" for name in self.answers.names), *truth, "error"]
 
     def fields(self, row: Row) -> list[str]:
         """The row's fields, defused for spreadsheets."""
-        probabilities = row.probabilities or ("",) * len(self.classes)
+        probabilities = row.probabilities or ("",) * len(self.answers.names)
         truth = [defused(row.truth), row.correct] if self.has_truth else []
         return [path_field(row.path), defused(row.label), row.confidence, *probabilities, *truth, defused(row.error)]
 
@@ -53,13 +55,13 @@ class Columns:
         """The row behind a line's fields, as `fields` wrote it. Raises ValueError where it is no such row."""
         if len(fields) != len(self.header()):
             raise ValueError(f"{len(fields)} fields instead of {len(self.header())}")
-        last = 3 + len(self.classes)
+        last = 3 + len(self.answers.names)
         probabilities = tuple(fields[3:last]) if fields[2] else ()
         truth, correct = fields[last : last + 2] if self.has_truth else ("", "")
         label, truth = _plain(fields[1]), _plain(truth)
-        for word, allowed in ((label, (*self.classes, UNCERTAIN, "")), (truth, (*self.classes, ""))):
-            if word not in allowed:
-                raise ValueError(f"{word!r} is none of the classes")
+        for word, others in ((label, (UNCERTAIN, "")), (truth, ("",))):
+            if word not in others:
+                self.answers.classes_in(word)
         return Row(fields[0], label, fields[2], probabilities, truth, correct, _plain(fields[-1]))
 
 
@@ -79,14 +81,8 @@ def _plain(word: str) -> str:
 
 
 def encode(fields: Sequence[str]) -> bytes:
-    """One CSV line. Quoted wherever a field holds ``,`` ``"`` CR or LF; Python's own csv leaves a lone CR bare."""
-    return (",".join(map(_quoted, fields)) + "\n").encode("utf-8", "backslashreplace")
-
-
-def _quoted(field: str) -> str:
-    if "," in field or '"' in field or "\n" in field or "\r" in field:
-        return '"' + field.replace('"', '""') + '"'
-    return field
+    """One line of the CSV; bytes of a name that are not UTF-8 become ``\\xNN``."""
+    return to_line(fields).encode("utf-8", "backslashreplace")
 
 
 def read_records(file: BinaryIO, name: str) -> Iterator[tuple[list[str], int]]:

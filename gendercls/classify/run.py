@@ -106,6 +106,8 @@ def _without_nan(value: Any) -> Any:
     """JSON has no NaN: a share of nothing is null."""
     if isinstance(value, dict):
         return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -140,7 +142,7 @@ def classify(options: ClassifyOptions, report: Report) -> Summary:
     truth = TruthTable(options.labels, classifier.spec, options.split) if options.labels else None
     if truth is not None:
         truth.check_belongs(listing)
-    columns = Columns(classifier.spec.class_names, truth is not None)
+    columns = Columns(classifier.spec.answers, truth is not None)
     run = _Run(
         options, classifier, truth, listing, Journal(options.out, columns, _identity(options, classifier, truth))
     )
@@ -197,7 +199,7 @@ class _Run:
     journal: Journal
 
     def __post_init__(self) -> None:
-        self.tally = Tally(self.classifier.spec.class_names, self.truth is not None)
+        self.tally = Tally(self.classifier.spec.answers, self.truth is not None)
         self.notes: list[str] = []
 
     def photos(self) -> Iterator[Photo]:

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
+from gendercls.answers import Answers
 from gendercls.classify.rows import UNCERTAIN, Row
-from gendercls.stats import Rate, precision_recall, wilson
+from gendercls.classify.scores import Agreement, Scores, agreement_for
+from gendercls.stats import Rate, wilson
 
 
 @dataclass
 class Tally:
     """Counts over rows.
 
-    failures: by reason, without its details. confusion: int64 ``[K, K + 2]``, truth by answer, the last two columns
-    being uncertain and failed; None without labels.
+    labels: answered photos by each class that their label names. failures: by reason, without its details. agreement:
+    with the labels; None without any.
     """
 
-    classes: Sequence[str]
+    answers: Answers
     has_truth: bool
     rows: int = 0
     not_photos: int = 0
     uncertain: int = 0
+    answered: int = 0
     labels: Counter[str] = field(default_factory=Counter)
     failures: Counter[str] = field(default_factory=Counter)
-    confusion: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        self._answers = {name: number for number, name in enumerate([*self.classes, UNCERTAIN, ""])}
-        if self.has_truth:
-            self.confusion = np.zeros((len(self.classes), len(self._answers)), np.int64)
+        self.agreement: Agreement | None = agreement_for(self.answers) if self.has_truth else None
 
     def add(self, row: Row) -> None:
         """Count one row."""
@@ -46,59 +41,19 @@ class Tally:
         elif row.label == UNCERTAIN:
             self.uncertain += 1
         else:
-            self.labels[row.label] += 1
-        if row.truth and self.confusion is not None:
-            self.confusion[self._answers[row.truth], self._answers[row.label]] += 1
+            self.answered += 1
+            self.labels.update(self.answers.names[number] for number in self.answers.classes_in(row.label))
+        if row.truth and self.agreement is not None:
+            self.agreement.add(row.truth, row.label)
 
     @property
     def failed(self) -> int:
         return sum(self.failures.values())
 
-    @property
-    def answered(self) -> int:
-        return sum(self.labels.values())
-
     def shares(self) -> dict[str, Rate]:
-        """Each class's share of the answered photos."""
-        return {name: wilson(self.labels[name], self.answered) for name in self.classes}
+        """Each class's share of the answered photos; those of independent attributes need not sum to 1."""
+        return {name: wilson(self.labels[name], self.answered) for name in self.answers.names}
 
     def scores(self) -> Scores | None:
         """How often the answers agree with the labels; None without any labelled photo."""
-        if self.confusion is None or not self.confusion.sum():
-            return None
-        return Scores.of(self.confusion, self.classes)
-
-
-@dataclass(frozen=True, slots=True)
-class Scores:
-    """Agreement with the labels.
-
-    accuracy: over all labelled photos, failed and uncertain ones counted wrong. answered_accuracy: over those with
-    an answer. coverage: the share with an answer. precision, recall: per class, over the answered.
-    """
-
-    accuracy: Rate
-    answered_accuracy: Rate
-    coverage: Rate
-    precision: dict[str, Rate]
-    recall: dict[str, Rate]
-    confusion: NDArray[np.int64]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for programs."""
-        plain = asdict(replace(self, confusion=np.zeros(0, np.int64)))
-        return plain | {"confusion": self.confusion.tolist()}
-
-    @classmethod
-    def of(cls, confusion: NDArray[np.int64], classes: Sequence[str]) -> Scores:
-        right, total = int(np.trace(confusion)), int(confusion.sum())
-        answered = confusion[:, : len(classes)]
-        rates = {name: precision_recall(answered, number) for number, name in enumerate(classes)}
-        return cls(
-            wilson(right, total),
-            wilson(right, int(answered.sum())),
-            wilson(int(answered.sum()), total),
-            {name: precision for name, (precision, _) in rates.items()},
-            {name: recall for name, (_, recall) in rates.items()},
-            confusion,
-        )
+        return self.agreement.scores() if self.agreement is not None and self.agreement.labelled else None

@@ -32,7 +32,7 @@ class TruthTable:
         self.source = labels.source
         self.path = path
         self.split = split
-        self._names = [spec.class_names[n] if n >= 0 else "" for n in labels.truth_for(spec.classes).tolist()]
+        self._names = spec.answers.truth(labels.truth_for(spec.classes, independent=spec.independent))
         self._splits = _splits(labels, split)
         keys = [readable_name(os.fsencode(key)) for key in labels.keys]  # as photos are called
         self._index = LabelIndex(keys)
@@ -43,10 +43,16 @@ class TruthTable:
         self.sha256 = digest.hexdigest()
 
     def of(self, photo: Photo) -> str:
-        """The photo's class by its label; empty when no label matches or no class covers it. Counted."""
+        """What the photo's label should be. Counted.
+
+        Empty when no label matches, or the one that does leaves it open: no class covers it, an attribute is unknown.
+        """
         match, number = self._index.find(photo.path)
         self.matches[match] += 1
-        return self._names[number] if number >= 0 else ""
+        truth = self._names[number] if number >= 0 else ""
+        if number >= 0 and not truth:
+            self.matches["open"] += 1
+        return truth
 
     def is_in_split(self, photo: Photo) -> bool:
         """Whether the photo is in the asked part; any photo, when none was asked for."""

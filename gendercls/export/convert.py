@@ -18,15 +18,17 @@ OPSET = 20
 
 
 class CalibratedNetwork(nn.Module):
-    """uint8 ``[N, H, W, 3]`` RGB → ``softmax(logits / T)``, float ``[N, K]``."""
+    """uint8 ``[N, H, W, 3]`` RGB → float ``[N, K]``: ``softmax(logits / T)``, or the sigmoid of independent ones."""
 
-    def __init__(self, network: Network, temperature: float) -> None:
+    def __init__(self, network: Network, temperature: float, *, independent: bool = False) -> None:
         super().__init__()
         self.network = network
         self.temperature = temperature
+        self.independent = independent
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.softmax(self.network(images) / self.temperature, dim=1)
+        logits = self.network(images) / self.temperature
+        return torch.sigmoid(logits) if self.independent else torch.softmax(logits, dim=1)
 
 
 class FoldedConv(nn.Module):

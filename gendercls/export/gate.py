@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from gendercls.answers import Answers
 from gendercls.classify.session import Session
 from gendercls.errors import GateError, PhotoError
 from gendercls.export.convert import CalibratedNetwork
@@ -29,6 +30,7 @@ _AT_ONCE = 64
 class Parity:
     """Both sides' probabilities float64 ``[N, K]`` for the photos that could be read; skipped: how many could not."""
 
+    answers: Answers
     photos: list[Photo]
     by_torch: NDArray[np.float64]
     by_onnxruntime: NDArray[np.float64]
@@ -37,10 +39,14 @@ class Parity:
     def figures(self) -> GateFigures:
         differences = np.abs(self.by_torch - self.by_onnxruntime).max(axis=1)
         worst = int(differences.argmax())
-        changed = self.by_torch.argmax(axis=1) != self.by_onnxruntime.argmax(axis=1)
+        changed = self._changed().any(axis=1)
         return GateFigures(
             len(self.photos), float(differences[worst]), TOLERANCE, int(changed.sum()), self.photos[worst].key
         )
+
+    def _changed(self) -> NDArray[np.bool_]:
+        """Where the two sides name another class, or one more or less: ``[N, K]``."""
+        return np.not_equal(self.answers.decide(self.by_torch), self.answers.decide(self.by_onnxruntime))
 
     def check(self) -> GateFigures:
         """The figures, when they pass.
@@ -56,10 +62,8 @@ class Parity:
                 where=figures.worst_photo,
                 do="this is a fault of the exporter or of onnxruntime: try other versions of torch and onnxruntime",
             )
-        top = np.sort(self.by_torch, axis=1)
-        no_tie = top[:, -1] - top[:, -2] > TOLERANCE
-        changed = self.by_torch.argmax(axis=1) != self.by_onnxruntime.argmax(axis=1)
-        if wrong := np.flatnonzero(changed & no_tie).tolist():
+        wrong_classes = self._changed() & self.answers.is_settled(self.by_torch, TOLERANCE)
+        if wrong := np.flatnonzero(wrong_classes.any(axis=1)).tolist():
             raise GateError(
                 f"onnxruntime decides {len(wrong)} photos otherwise than PyTorch; no file was written",
                 where=self.photos[wrong[0]].key,
@@ -102,7 +106,7 @@ def run_both(
             do="name photos with --check",
         )
     left, right = (np.concatenate(side).astype(np.float64) for side in (by_torch, by_onnxruntime))
-    return Parity(used, left, right, skipped)
+    return Parity(session.model.spec.answers, used, left, right, skipped)
 
 
 def _slices(pixels: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from gendercls.classify.session import Session
 from gendercls.errors import ModelError, OutputError, UsageError
@@ -24,7 +23,7 @@ from gendercls.labels.match import LabelIndex
 from gendercls.modelfile import ModelFile, read_model_file
 from gendercls.sources import Listing, Photo, PhotoFile, readable_name
 from gendercls.spec import Figure, GateFigures, ModelSpec, SelfTest
-from gendercls.stats import Threshold, confusion_matrix
+from gendercls.stats import Threshold
 from gendercls.train.checkpoint import load_checkpoint, sha256_of
 from gendercls.train.network import Network
 
@@ -155,7 +154,13 @@ def _calibrated(checkpoint: dict[str, Any]) -> CalibratedNetwork:
     recipe, low_high = checkpoint["recipe"], checkpoint["input_range"]
     network = Network(len(checkpoint["classes"]), dropout=recipe["dropout"], input_range=(low_high[0], low_high[1]))
     network.load_state_dict(checkpoint["weights"])
-    return CalibratedNetwork(network.float(), checkpoint["calibration"]["temperature"]).eval()
+    temperature, independent = checkpoint["calibration"]["temperature"], _is_independent(checkpoint)
+    return CalibratedNetwork(network.float(), temperature, independent=independent).eval()
+
+
+def _is_independent(checkpoint: dict[str, Any]) -> bool:
+    """A checkpoint of before there were independent attributes does not say, and has none."""
+    return bool(checkpoint.get("independent", False))
 
 
 def _spec(out: Path, path: Path, checkpoint: dict[str, Any], calibrated: CalibratedNetwork) -> ModelSpec:
@@ -172,12 +177,11 @@ def _spec(out: Path, path: Path, checkpoint: dict[str, Any], calibrated: Calibra
         precision="fp32",
         temperature=checkpoint["calibration"]["temperature"],
         provenance={**record, "recipe": recipe, "checkpoint_sha256": sha256_of(path)},
-        figures=tuple(
-            Figure(f["on"], f["correct"], f["total"], tuple(map(tuple, f["confusion"]))) for f in checkpoint["figures"]
-        ),
+        figures=tuple(Figure.from_counts(**figure) for figure in checkpoint["figures"]),
         thresholds=tuple(Threshold(**row) for row in checkpoint["calibration"]["thresholds"]),
         self_test=replace(test, probabilities=tuple(map(tuple, answers))),
         gate=GateFigures(0, 0.0, 0.0, 0, ""),
+        independent=_is_independent(checkpoint),
     )
 
 
@@ -186,24 +190,20 @@ def _measured(options: ExportOptions, spec: ModelSpec, parity: Parity) -> tuple[
     if options.labels is None:
         return ()
     labels = read_labels(options.labels)
-    truth = labels.truth_for(spec.classes)
     index = LabelIndex(labels.keys)
-    numbers = [index.find(photo.path)[1] for photo in parity.photos]
-    known = np.array([truth[number] if number >= 0 else -1 for number in numbers], np.intp)
-    parts = labels.split if labels.split is not None else np.full(len(labels), "")
-    figures: list[Figure] = []
-    for part in [*sorted({str(parts[number]) for number in numbers if number >= 0}), None]:
-        chosen = [n for n, number in enumerate(numbers) if known[n] >= 0 and part in (None, str(parts[number]))]
-        if chosen and not (part is None and figures and len(chosen) == figures[0].total):
-            where = f"{labels.source}, {f'{part} part of its labels' if part else 'all check photos'}, onnxruntime"
-            figures.append(_figure(where, known[chosen], parity.by_onnxruntime[chosen], len(spec.classes)))
-    return tuple(figures)
-
-
-def _figure(where: str, truth: NDArray[np.intp], probabilities: NDArray[np.float64], classes: int) -> Figure:
-    answers = probabilities.round(6).argmax(axis=1)
-    counts = confusion_matrix(truth, answers, classes)
-    return Figure(where, int((answers == truth).sum()), len(truth), tuple(map(tuple, counts.tolist())))
+    numbers = np.array([index.find(photo.path)[1] for photo in parity.photos], np.intp)
+    matched = numbers[numbers >= 0]
+    answers = parity.by_onnxruntime[numbers >= 0]
+    truth = labels.truth_for(spec.classes, independent=spec.independent)[matched]
+    parts = labels.split[matched] if labels.split is not None else np.full(len(matched), "")
+    groups = {f"{part} part of its labels": parts == part for part in np.unique(parts) if part}
+    if not any(chosen.all() for chosen in groups.values()):
+        groups["all check photos"] = np.full(len(matched), True)
+    figures = (
+        Figure.of(f"{labels.source}, {name}, onnxruntime", spec.answers, answers[chosen], truth[chosen])
+        for name, chosen in groups.items()
+    )
+    return tuple(figure for figure in figures if not figure.is_empty)
 
 
 def _write(out: Path, data: bytes) -> None:

@@ -7,7 +7,15 @@ folder per class.
 from __future__ import annotations
 
 from gendercls.labels.readers import read_labels
-from gendercls.labels.rules import DEFAULT_CLASSES, ClassRule, parse_classes
+from gendercls.labels.rules import ALL_ATTRIBUTES, DEFAULT_CLASSES, ClassRule, opinions_in, parse_classes
 from gendercls.labels.table import Labels
 
-__all__ = ["DEFAULT_CLASSES", "ClassRule", "Labels", "parse_classes", "read_labels"]
+__all__ = [
+    "ALL_ATTRIBUTES",
+    "DEFAULT_CLASSES",
+    "ClassRule",
+    "Labels",
+    "opinions_in",
+    "parse_classes",
+    "read_labels",
+]

@@ -15,8 +15,27 @@ from numpy.typing import NDArray
 
 from gendercls.errors import LabelError
 
-RESERVED_NAMES = frozenset({"uncertain", "failed", "no face", "no-face"})
+NONE = "none"
+"""The label of a photo that has none of a model's independent attributes, so none of those may be called so."""
+ALL_ATTRIBUTES = "all"
+"""What ``--classes`` says for a model of independent attributes: every yes-or-no attribute of the labels is a class."""
+
+OPINIONS = frozenset(
+    {
+        # Taste, and an age that nobody asked for.
+        *("Attractive", "Young"),
+        # A feature against what the labeller takes for usual, which differs between peoples and between labellers.
+        *("Big_Lips", "Big_Nose", "Pointy_Nose", "Narrow_Eyes", "High_Cheekbones", "Oval_Face"),
+        # A matter of degree for which no line was drawn; the light of the photo often decides.
+        *("Chubby", "Double_Chin", "Bags_Under_Eyes", "Bushy_Eyebrows", "Heavy_Makeup", "Pale_Skin", "Rosy_Cheeks"),
+    }
+)
+"""CelebA's attributes that are a labeller's opinion rather than something that a second labeller would see too."""
+
+_RESERVED = dict.fromkeys(("uncertain", "failed", "no face", "no-face"), "rows without an answer")
+_RESERVED_AMONG_ATTRIBUTES = _RESERVED | {NONE: "photos that have no attribute"}
 _MOST_TOKENS = 200  # far beyond any sense, and short of Python's recursion limit however they nest
+_OPERATORS = frozenset("&|!()")
 _TOKENS = re.compile(r"\s*([&|!()]|[^&|!()]+)")
 
 Truth = NDArray[np.int8]
@@ -47,18 +66,53 @@ def parse_classes(text: str) -> tuple[ClassRule, ...]:
             raise LabelError(
                 f"the class {part!r} has no rule",
                 where=f"--classes {text!r}",
-                do="write NAME=RULE, separated by ';', as in 'female=!Male;male=Male'",
+                do="write NAME=RULE, separated by ';', as in 'female=!Male;male=Male'; "
+                f"or {ALL_ATTRIBUTES} alone, for a model of every attribute",
             )
         rules.append(ClassRule(name.strip(), rule.strip()))
     return check_classes(rules)
 
 
-def check_classes(rules: Iterable[ClassRule]) -> tuple[ClassRule, ...]:
-    """The same rules, once their names and their grammar are sound. Raises LabelError."""
+def each_attribute(names: Iterable[str], source: str) -> tuple[ClassRule, ...]:
+    """One class for each attribute, of its name with ``_`` for spaces.
+
+    Args:
+        names: the attributes, in order.
+        source: whose they are, for the message.
+
+    Raises:
+        LabelError: fewer than two attributes, or a name that no class or no rule can have.
+    """
+    rules = tuple(ClassRule("_".join(name.split()), name) for name in names)
+    _check_names(rules, _RESERVED_AMONG_ATTRIBUTES, source, "rename the attribute's column")
+    for rule in rules:
+        if not _OPERATORS.isdisjoint(rule.rule):
+            raise LabelError(
+                f"the attribute {rule.rule!r} cannot be named in a class rule, where & | ! ( ) mean something",
+                where=source,
+                do="rename the attribute's column",
+            )
+    if len(rules) < 2:
+        raise LabelError(
+            f"--classes {ALL_ATTRIBUTES} needs two or more yes-or-no attributes; these labels have "
+            + (f"only {rules[0].rule!r}" if rules else "none"),
+            where=source,
+            do="name classes by rules, as in --classes 'smiling=Smiling;serious=!Smiling'",
+        )
+    return rules
+
+
+def check_classes(rules: Iterable[ClassRule], *, independent: bool = False) -> tuple[ClassRule, ...]:
+    """The same rules, once their names and their grammar are sound. Raises LabelError.
+
+    Args:
+        rules: two or more.
+        independent: whether a photo may belong to several of them, or to none, which is called `NONE`.
+    """
     checked = tuple(rules)
-    seen: set[str] = set()
+    reserved = _RESERVED_AMONG_ATTRIBUTES if independent else _RESERVED
+    _check_names(checked, reserved, "--classes", "choose another name, such as 'young-man'")
     for rule in checked:
-        _check_name(rule.name, seen)
         _Parser(rule.rule).tree()
     if len(checked) < 2:
         raise LabelError(
@@ -67,6 +121,30 @@ def check_classes(rules: Iterable[ClassRule]) -> tuple[ClassRule, ...]:
             do="give one rule per class, as in 'female=!Male;male=Male'",
         )
     return checked
+
+
+def _check_names(rules: Iterable[ClassRule], reserved: Mapping[str, str], where: str, do: str) -> None:
+    seen: set[str] = set()
+    for rule in rules:
+        name, problem = rule.name, ""
+        if not name or any(character.isspace() for character in name):
+            problem = "must be one word without spaces"
+        elif name in reserved:
+            problem = f"is kept for {reserved[name]}"
+        elif not name.isprintable():
+            problem = "has characters that cannot be printed"
+        elif name in seen:
+            problem = "is given twice"
+        if problem:
+            raise LabelError(f"the class name {name!r} {problem}", where=where, do=do)
+        seen.add(name)
+
+
+def opinions_in(classes: Iterable[ClassRule]) -> list[str]:
+    """The attributes read by these classes that are opinions, as the rules spell them, in order."""
+    plain = {name.lower() for name in OPINIONS}
+    read = dict.fromkeys(name for c in classes for name in attributes_of(c.rule))
+    return [name for name in read if "_".join(name.lower().split()) in plain]
 
 
 def attributes_of(rule: str) -> Iterator[str]:
@@ -116,23 +194,6 @@ def unknown_attribute(name: str, known: Iterable[str], where: str, rule: str = "
 
 def _same_but_for_case(name: str, names: list[str]) -> list[str]:
     return [other for other in names if other.lower() == name.lower()]
-
-
-def _check_name(name: str, seen: set[str]) -> None:
-    problem = ""
-    if not name or any(character.isspace() for character in name):
-        problem = "must be one word without spaces"
-    elif name in RESERVED_NAMES:
-        problem = "is kept for rows without an answer"
-    elif not name.isprintable():
-        problem = "has characters that cannot be printed"
-    elif name in seen:
-        problem = "is given twice"
-    if problem:
-        raise LabelError(
-            f"the class name {name!r} {problem}", where="--classes", do="choose another name, such as 'young-man'"
-        )
-    seen.add(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,8 @@ def make_split(
         assigned: class indices ``[N]``, -1 for none.
         mode: ``official`` is the data's own; ``identity`` keeps each person in one part; ``stratified`` keeps the
             share of each class.
-        val_fraction, test_fraction: shares of the photos, 0 to 1; not used by ``official``.
+        val_fraction, test_fraction: shares of the photos, 0 to 1; not used by ``official``. A val_fraction of 0
+            leaves the val part empty.
         seed: of the shuffle.
 
     Raises:
@@ -52,13 +53,13 @@ def make_split(
         split = _by_group(_identities(labels), used, val_fraction, test_fraction, seed)
     else:
         split = _stratified(assigned, val_fraction, test_fraction, seed)
-    for part in PARTS:
-        if not (split == part).any():
-            raise LabelError(
-                f"the {part} part of the {mode} split has no photos",
-                where=labels.source,
-                do="give more photos" if mode != "official" else "choose --split identity or --split stratified",
-            )
+    needed = [part for part in PARTS if part != "val" or val_fraction > 0]
+    if empty := [part for part in needed if not (split == part).any()]:
+        raise LabelError(
+            f"the {mode} split has no {' and no '.join(empty)} photos",
+            where=labels.source,
+            do="give more photos" if mode != "official" else "choose --split identity or --split stratified",
+        )
     return split
 
 

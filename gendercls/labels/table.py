@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from gendercls.labels.rules import DEFAULT_CLASSES, ClassRule, Truth
 
 CLASS_COLUMN = "class"
 UNDETERMINED = "undetermined"
+_SHOWN = 10
 _MALE_WORDS = frozenset({"male", "man", "men", "m", "boy"})
 _FEMALE_WORDS = frozenset({"female", "woman", "women", "f", "girl", "w"})
-_REFUSED_COLUMNS = ("race", "ethnicity", "ethnic")
+_OVER_RACE = re.compile(r"\s*(race|ethnicity|ethnic)(?![a-z])", re.IGNORECASE)  # also race4, race_White
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Labels:
             LabelError: there is no such attribute (the nearest name is said), or it is over race.
         """
         column, equals, value = name.partition("=")
-        if column.strip().lower().rstrip("_0123456789") in _REFUSED_COLUMNS:  # FairFace's own tool writes race4, too
+        if _OVER_RACE.match(column):
             raise LabelError(
                 f"classes over {column.strip()!r} are refused",
                 where=rule or name,
@@ -100,26 +102,72 @@ class Labels:
             do="name them, as in --classes 'smiling=Smiling;serious=!Smiling'",
         )
 
+    def attribute_rules(self) -> tuple[ClassRule, ...]:
+        """One class for each flag but those over race, in order: what ``--classes all`` means.
+
+        Raises:
+            LabelError: fewer than two of them, or one whose name no class can have.
+        """
+        return rules.each_attribute((name for name in self.flags if not _OVER_RACE.match(name)), self.source)
+
     def assign(self, classes: tuple[ClassRule, ...]) -> NDArray[np.intp]:
         """Each photo's class, ``[N]`` indices into ``classes``, -1 where no rule covers it. Raises LabelError."""
+        return rules.assign(classes, self._reader_for(classes), self.keys)
 
-        def look_up(name: str) -> Truth:
-            rule = next(c.rule for c in classes if name in rules.attributes_of(c.rule))
-            return self.attribute(name, rule=rule)
+    def assign_each(self, classes: tuple[ClassRule, ...]) -> NDArray[np.int8]:
+        """What each rule says of each photo, whatever the others say: int8 ``[N, K]`` of 1, 0 and -1 (unknown).
 
-        return rules.assign(classes, look_up, self.keys)
-
-    def truth_for(self, classes: tuple[ClassRule, ...]) -> NDArray[np.intp]:
-        """As `assign`, but a column ``class`` whose words are class names speaks for itself.
-
-        So ``female/`` and ``male/`` folders score any model with those two classes, whatever its rules read.
+        Raises:
+            LabelError: a rule reads an attribute that is not there.
         """
+        look_up = self._reader_for(classes)
+        return np.stack([rules.evaluate(c.rule, look_up) for c in classes], axis=1)
+
+    def truth_for(self, classes: tuple[ClassRule, ...], *, independent: bool = False) -> NDArray[np.int8]:
+        """What the labels say of a model's classes: int8 ``[N, K]`` of 1, 0 and -1 (unknown).
+
+        Classes that exclude each other are one-hot, all 0 where no class covers the photo. What is named as the
+        classes are speaks for itself, whatever the model's rules read: a column ``class`` of their names (so
+        ``female/`` and ``male/`` folders score any model with those two classes), or a flag of an attribute's name.
+
+        Raises:
+            LabelError: the labels do not have what the classes need.
+        """
+        if independent:
+            return self._truth_for_each(classes)
+        one_hot = np.equal.outer(self._class_numbers(classes), np.arange(len(classes)))
+        return np.asarray(one_hot, np.int8)
+
+    def _truth_for_each(self, classes: tuple[ClassRule, ...]) -> NDArray[np.int8]:
+        named = tuple(ClassRule(c.name, c.name if c.name in self.flags else c.rule) for c in classes)
+        known = set(self.attribute_names())
+        missing = [c.name for c in named if not known.issuperset(rules.attributes_of(c.rule))]
+        if missing:
+            shown = ", ".join(missing[:_SHOWN]) + (" …" if len(missing) > _SHOWN else "")
+            raise LabelError(
+                f"the labels lack {len(missing):,} of the model's {len(classes):,} attributes: {shown}",
+                where=self.source,
+                do="give labels that have all of them: a row is right only if all of its label is",
+            )
+        return self.assign_each(named)
+
+    def _class_numbers(self, classes: tuple[ClassRule, ...]) -> NDArray[np.intp]:
+        """As `assign`, but a column ``class`` whose words are class names speaks for itself."""
         names = [c.name for c in classes]
         words = self.columns.get(CLASS_COLUMN)
         if words is not None and set(np.unique(words)) - {"", UNDETERMINED} <= set(names):
             index = {name: number for number, name in enumerate(names)}
             return np.array([index.get(word, -1) for word in words], np.intp)
         return self.assign(classes)
+
+    def _reader_for(self, classes: tuple[ClassRule, ...]) -> Callable[[str], Truth]:
+        """`attribute`, with the rule shown that an unknown one stands in."""
+
+        def look_up(name: str) -> Truth:
+            rule = next(c.rule for c in classes if name in rules.attributes_of(c.rule))
+            return self.attribute(name, rule=rule)
+
+        return look_up
 
     def _values_of(self, column: str) -> list[str]:
         return [name for name in self.attribute_names() if name.startswith(f"{column}=")]

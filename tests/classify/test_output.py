@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from gendercls.answers import answers_for
 from gendercls.classify.output import Journal
 from gendercls.classify.rows import Columns, Row
 from gendercls.errors import OutputError
 
-COLUMNS = Columns(("female", "male"), has_truth=True)
+COLUMNS = Columns(answers_for(False, ("female", "male")), has_truth=True)
 ROWS = [
     Row('a,"b"\n\r.jpg', "female", "0.750000", ("0.750000", "0.250000"), "female", "1"),
     Row("=é☃.jpg", "", "", (), "", "", "-- damaged, or so"),
@@ -165,7 +166,7 @@ def test_a_damaged_row_is_refused(
 def test_other_columns_are_refused(tmp_path: Path, whole: bytes) -> None:
     """Rows of other classes are no rows of this run."""
     (tmp_path / "o.csv.part").write_bytes(whole)
-    assert refusal(journal(tmp_path, Columns(("cat", "dog"), has_truth=False))) == (
+    assert refusal(journal(tmp_path, Columns(answers_for(False, ("cat", "dog")), has_truth=False))) == (
         "the rows have other columns than this run's\n"
         "  where: o.csv.part begins with path,label,confidence,p_female,p_male,truth,correct,error\n"
         "  do:    choose another --out, or repeat with --restart to begin anew"
@@ -227,9 +228,11 @@ def test_rows_without_a_record_are_refused(tmp_path: Path, whole: bytes, record:
 LOCKED = "another run is writing this output\n  where: o.csv.part\n  do:    wait for it, or choose another --out"
 HOLDER = """
 import sys, pathlib
+from gendercls.answers import answers_for
 from gendercls.classify.output import Journal
 from gendercls.classify.rows import Columns
-journal = Journal(pathlib.Path(sys.argv[1]), Columns(("female", "male"), True), eval(sys.argv[2]))
+columns = Columns(answers_for(False, ("female", "male")), True)
+journal = Journal(pathlib.Path(sys.argv[1]), columns, eval(sys.argv[2]))
 journal.begin(restart=False, force=False)
 print("held", flush=True)
 sys.stdin.read()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gendercls.answers import answers_for
 from gendercls.classify.rows import Columns, Row, defused, encode, path_field, read_records
 from gendercls.errors import OutputError
 
-COLUMNS = Columns(("female", "male"), has_truth=True)
+COLUMNS = Columns(answers_for(False, ("female", "male")), has_truth=True)
+ATTRIBUTES = Columns(answers_for(True, ("Male", "Wavy_Hair", "-x")), has_truth=True)
 TRICKY = st.text(st.sampled_from(list(",\"\r\n'=+-@ \\é☃\u2028\x00ab")), max_size=8)
 RECORDS = st.lists(st.lists(TRICKY | st.text(max_size=8), min_size=2, max_size=4), min_size=1, max_size=4)
 ROWS = st.builds(
@@ -81,7 +84,7 @@ def test_formulas_are_defused(sign: str) -> None:
 def test_columns_come_in_the_contracts_order() -> None:
     """``truth`` and ``correct`` are there with labels only."""
     assert encode(COLUMNS.header()) == b"path,label,confidence,p_female,p_male,truth,correct,error\n"
-    assert encode(Columns(("a", "b"), False).header()) == b"path,label,confidence,p_a,p_b,error\n"
+    assert encode(Columns(answers_for(False, ("a", "b")), False).header()) == b"path,label,confidence,p_a,p_b,error\n"
 
 
 def test_a_failed_row_has_no_numbers() -> None:
@@ -89,6 +92,35 @@ def test_a_failed_row_has_no_numbers() -> None:
     row = Row("x,y.jpg", "", "", (), "male", "0", "empty file")
     assert encode(COLUMNS.fields(row)) == b'"x,y.jpg",,,,,male,0,empty file\n'
     assert COLUMNS.row(COLUMNS.fields(row)) == row
+
+
+@pytest.mark.parametrize("label", ["Male", "Male Wavy_Hair", "Wavy_Hair -x", "-x", "none", "uncertain"])
+def test_a_row_of_attributes_comes_back_from_its_fields(label: str) -> None:
+    """The label is one field, the names in it separated by a space, and defused as a whole."""
+    truth = "" if label == "uncertain" else label
+    row = Row("a.jpg", label, "0.750000", ("0.500000",) * 3, truth, "1")
+    assert ATTRIBUTES.row(ATTRIBUTES.fields(row)) == row
+    assert ATTRIBUTES.fields(row)[1] == ("'-x" if label == "-x" else label)
+
+
+@pytest.mark.parametrize(
+    ("columns", "label", "message"),
+    [
+        (COLUMNS, "Male", "'Male' is none of the classes"),
+        (COLUMNS, "none", "'none' is none of the classes"),
+        (ATTRIBUTES, "Smiling", "'Smiling' is neither 'none' nor names of the attributes, in order"),
+        (ATTRIBUTES, "Wavy_Hair Male", "'Wavy_Hair Male' is neither 'none' nor names of the attributes, in order"),
+        (ATTRIBUTES, "Male Male", "'Male Male' is neither 'none' nor names of the attributes, in order"),
+        (ATTRIBUTES, "Male  -x", "'Male  -x' is neither 'none' nor names of the attributes, in order"),
+        (ATTRIBUTES, "none Male", "'none Male' is neither 'none' nor names of the attributes, in order"),
+    ],
+)
+@pytest.mark.parametrize("column", ["label", "truth"])
+def test_a_label_of_another_model_is_no_row(columns: Columns, label: str, message: str, column: str) -> None:
+    """What this model could not have written is refused when rows are read back, in either column."""
+    fields = dict(zip(columns.header(), columns.fields(Row("a.jpg", "", "", ())), strict=True)) | {column: label}
+    with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+        columns.row(list(fields.values()))
 
 
 @pytest.mark.parametrize(

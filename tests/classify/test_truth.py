@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gendercls.classify.truth import TruthTable
 from gendercls.errors import LabelError
+from gendercls.labels import ClassRule
 from gendercls.modelfile import read_model_file, shipped_model
 from gendercls.sources import PhotoFile, readable_name
 from gendercls.spec import ModelSpec
@@ -59,3 +61,21 @@ def test_class_folders_match_by_raw_names(tmp_path: Path, spec: ModelSpec) -> No
     table = TruthTable(tmp_path, spec, None)
     assert [table.of(photo(place)) for place in places] == ["female", "male"]
     assert table.matches == {"path": 2}
+
+
+def test_a_label_that_leaves_the_truth_open_is_counted(tmp_path: Path, spec: ModelSpec) -> None:
+    """A photo that no class covers has a label and no truth; the person is told how many there are."""
+    (tmp_path / "l.csv").write_text("path,Male\na.jpg,0\nb.jpg,\n")
+    table = TruthTable(tmp_path / "l.csv", spec, None)
+    assert [table.of(photo(name)) for name in (b"a.jpg", b"b.jpg", b"c.jpg")] == ["female", "", ""]
+    assert table.matches == {"path": 2, "missing": 1, "open": 1}
+
+
+def test_the_truth_of_attributes_is_whole_or_open(tmp_path: Path, spec: ModelSpec) -> None:
+    """The true attributes' names in the model's order, ``none`` without any, nothing where one is unknown."""
+    (tmp_path / "l.csv").write_text("path,B,A\na.jpg,1,1\nb.jpg,0,0\nc.jpg,1,\nd.jpg,1,0\n")
+    attributes = replace(spec, classes=(ClassRule("A", "A"), ClassRule("B", "B")), independent=True)
+    table = TruthTable(tmp_path / "l.csv", attributes, None)
+    names = (b"a.jpg", b"b.jpg", b"c.jpg", b"d.jpg")
+    assert [table.of(photo(name)) for name in names] == ["A B", "none", "", "B"]
+    assert table.matches == {"path": 4, "open": 1}

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from gendercls.classify.session import Session
-from gendercls.export.convert import CalibratedNetwork
+from gendercls.export.convert import CalibratedNetwork, to_onnx
 from gendercls.modelfile import ModelFile, scan_onnx
+from gendercls.train.network import Network
 
 Small = tuple[CalibratedNetwork, onnx.ModelProto, ModelFile]
 
@@ -44,6 +48,32 @@ def test_probabilities_are_calibrated(small_export: Small, images: np.ndarray) -
     np.testing.assert_allclose(
         (odds[:, 0] - odds[:, 1]) * calibrated.temperature, logits[:, 0] - logits[:, 1], atol=1e-4
     )
+
+
+class Linear(nn.Module):
+    """In a network's place: three logits of a photo's mean colour."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Identity()
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(images.float().mean(dim=(1, 2)) / 32 - 4)
+
+
+def test_attributes_are_independent(images: np.ndarray) -> None:
+    """Of independent attributes the graph gives sigmoid(logits / T), each of its own logit, for any batch."""
+    torch.manual_seed(1)
+    network = Linear()
+    calibrated = CalibratedNetwork(cast("Network", network), 1.5, independent=True).eval()
+    graph = to_onnx(calibrated, 75, 75)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(images)).numpy()
+    for count in (1, 8):
+        (answers,) = session.run(["probabilities"], {"images": images[:count]})
+        np.testing.assert_allclose(answers, 1 / (1 + np.exp(-logits[:count] / 1.5)), atol=1e-6)
 
 
 def test_a_row_does_not_depend_on_the_batch(small_export: Small, images: np.ndarray) -> None:

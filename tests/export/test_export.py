@@ -14,10 +14,13 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from gendercls.cli import main
 from gendercls.errors import GateError, GenderclsError, ModelError
 from gendercls.export.convert import CalibratedNetwork
 from gendercls.export.run import ExportOptions, ExportResult, export
 from gendercls.modelfile import ModelFile, read_model_file
+from gendercls.spec import Figure
+from gendercls.stats import wilson
 from gendercls.train.checkpoint import load_checkpoint, save_tensors, sha256_of
 
 Small = tuple[CalibratedNetwork, onnx.ModelProto, ModelFile]
@@ -106,6 +109,83 @@ def test_labels_are_measured(converted: onnx.ModelProto, small_run: Path, small_
     }
     test_part = spec.figures[0]
     assert (spec.figures[1].correct, spec.figures[1].confusion) == (test_part.correct, test_part.confusion)
+
+
+# --- independent attributes -------------------------------------------------------------------------------------
+
+ATTRIBUTES = [{"name": "Male", "rule": "Male"}, {"name": "Wavy_Hair", "rule": "Wavy Hair"}]
+
+
+@pytest.fixture
+def attribute_run(converted: onnx.ModelProto, small_run: Path, tmp_path: Path) -> Path:
+    """`small_run` as one of two independent attributes; its graph ends in a sigmoid."""
+    content = load_checkpoint(small_run / "best.pt")
+    figure = {"on": "made up, test part", "correct": 5, "total": 7, "confusion": []}
+    figure["attributes"] = [[[3, 1], [1, 3]], [[4, 0], [1, 3]]]
+    content |= {"independent": True, "classes": ATTRIBUTES, "figures": [figure]}
+    folder = tmp_path / "attributes"
+    folder.mkdir()
+    save_tensors(folder / "best.pt", content)
+    shutil.copy(small_run / "split.csv", folder)
+    last = next(node for node in converted.graph.node if node.output[0] == "probabilities")
+    last.op_type = "Sigmoid"
+    del last.attribute[:]
+    return folder
+
+
+def test_a_run_of_attributes_becomes_a_file(attribute_run: Path) -> None:
+    """The file says that its classes are independent, opens, and keeps the run's counts for each attribute."""
+    result, _ = run_export(attribute_run)
+    model = read_model_file(result.out)
+    assert model.spec == result.spec
+    assert (model.spec.independent, model.spec.format) == (True, (1, 1))
+    assert [(c.name, c.rule) for c in model.spec.classes] == [("Male", "Male"), ("Wavy_Hair", "Wavy Hair")]
+    assert model.spec.figures == (Figure("made up, test part", 5, 7, (), (((3, 1), (1, 3)), ((4, 0), (1, 3)))),)
+    assert sum(model.spec.self_test.probabilities[0]) != pytest.approx(1, abs=1e-5)
+    assert (result.gate.photos, result.gate.decisions_changed) == (8, 0)
+
+
+def test_attributes_are_measured_where_they_are_known(attribute_run: Path, small_data: Path, tmp_path: Path) -> None:
+    """Whole labels are counted over photos whose attributes are all known, each attribute over all that tell it."""
+    rows = [f"{n:02}.jpg,{n % 2},{'' if n < 6 else n % 3 and 1},{'val' if n < 8 else 'test'}" for n in range(40)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,Male,Wavy Hair,split", *rows]) + "\n")
+    spec = run_export(attribute_run, check=small_data, labels=tmp_path / "labels.csv")[0].spec
+    counted = {
+        figure.on: (figure.total, np.sum(figure.attributes, axis=(1, 2)).tolist()) for figure in spec.figures[1:]
+    }
+    assert counted == {
+        "labels.csv, test part of its labels, onnxruntime": (32, [32, 32]),
+        "labels.csv, val part of its labels, onnxruntime": (2, [8, 2]),
+        "labels.csv, all check photos, onnxruntime": (34, [40, 34]),
+    }
+    assert all(figure.confusion == () for figure in spec.figures)
+
+
+def test_export_says_what_attributes_give(
+    attribute_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``gendercls export`` says how often whole labels and single attributes are right."""
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(attribute_run)])
+    said = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 0
+    assert f"whole label right: {wilson(5, 7)} on made up, test part" in said
+    assert "one attribute right: 81.25 %, mean over 2 attributes" in said
+
+
+def test_a_checkpoint_of_before_there_were_attributes_is_exported(
+    converted: onnx.ModelProto, small_run: Path, tmp_path: Path
+) -> None:
+    """One that says neither ``independent`` nor counts by attribute has classes that exclude each other."""
+    content = load_checkpoint(small_run / "best.pt")
+    content.pop("independent", None)
+    for figure in content["figures"]:
+        figure.pop("attributes", None)
+    save_tensors(tmp_path / "best.pt", content)
+    shutil.copy(small_run / "split.csv", tmp_path)
+    spec = run_export(tmp_path / "best.pt")[0].spec
+    assert (spec.independent, spec.figures[0].attributes) == (False, ())
+    assert sum(spec.self_test.probabilities[0]) == pytest.approx(1, abs=1e-6)
 
 
 def test_the_newest_finished_run_is_taken(

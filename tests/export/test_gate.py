@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from gendercls.answers import answers_for
 from gendercls.classify.session import Session
 from gendercls.errors import GateError, PhotoError
 from gendercls.export.convert import CalibratedNetwork, with_spec
@@ -38,9 +39,9 @@ class Named:
         raise PhotoError("cannot be read: gone")
 
 
-def parity(by_torch: list[list[float]], by_onnxruntime: list[list[float]]) -> Parity:
+def parity(by_torch: list[list[float]], by_onnxruntime: list[list[float]], *, independent: bool = False) -> Parity:
     photos: list[Photo] = [Named(f"{number}.jpg") for number in range(len(by_torch))]
-    return Parity(photos, np.array(by_torch), np.array(by_onnxruntime), 0)
+    return Parity(answers_for(independent, ["a", "b"]), photos, np.array(by_torch), np.array(by_onnxruntime), 0)
 
 
 def refusal(of: Callable[[], object]) -> str:
@@ -130,6 +131,28 @@ def test_a_tie_may_flip_and_is_counted() -> None:
     """Two probabilities within 1e-4 of each other may change places; how many did is written down."""
     figures = parity([[0.50002, 0.49998], [0.9, 0.1]], [[0.49998, 0.50002], [0.9, 0.1]]).check()
     assert figures.decisions_changed == 1
+
+
+def test_another_set_of_attributes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of independent attributes the decision is the set above one half: one more or less is another decision."""
+    monkeypatch.setattr("gendercls.export.gate.TOLERANCE", 1e-2)
+    # As the CSV would show it, 0.4999996 is one half.
+    rows, other = [[0.9, 0.4899999], [0.9, 0.6], [0.2, 0.3]], [[0.9, 0.4999996], [0.9, 0.6], [0.2, 0.3]]
+    assert refusal(parity(rows, other, independent=True).check) == (
+        f"onnxruntime decides 1 photos otherwise than PyTorch; no file was written\n  where: 0.jpg\n{FAULT}"
+    )
+    assert parity(rows, other).check().decisions_changed == 0  # of classes that exclude each other it is the same one
+
+
+def test_an_attribute_may_flip_at_its_own_tie() -> None:
+    """One within 1e-4 of one half may turn, whatever the others are; the photo counts once."""
+    rows = parity(
+        [[0.49998, 0.50002], [0.9, 0.49999], [0.5, 0.5]], [[0.50002, 0.49998], [0.9, 0.5], [0.5, 0.5]], independent=True
+    )
+    assert rows.check().decisions_changed == 2
+    assert refusal(parity([[0.3, 0.7]], [[0.3, 0.69]], independent=True).check).startswith(
+        "onnxruntime does not follow PyTorch: a probability differs by 0.01, "
+    )
 
 
 def test_photos_that_cannot_be_read_are_skipped_and_counted(small_export: Small, listing: Listing) -> None:

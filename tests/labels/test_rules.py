@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gendercls.errors import LabelError
+from gendercls.labels import read_labels
 from gendercls.labels.rules import (
     DEFAULT_CLASSES,
+    OPINIONS,
     ClassRule,
     Truth,
     assign,
     attributes_of,
+    check_classes,
     classes_to_json,
     evaluate,
+    opinions_in,
     parse_classes,
     unknown_attribute,
 )
@@ -106,7 +111,10 @@ def test_classes_are_parsed_in_order() -> None:
     assert parse_classes("female=!Male;male=Male") == DEFAULT_CLASSES
 
 
-NO_RULE = "  do:    write NAME=RULE, separated by ';', as in 'female=!Male;male=Male'"
+NO_RULE = (
+    "  do:    write NAME=RULE, separated by ';', as in 'female=!Male;male=Male'; "
+    "or all alone, for a model of every attribute"
+)
 NAME = "  where: --classes\n  do:    choose another name, such as 'young-man'"
 COMBINE = "  do:    combine attributes with & (and), | (or), ! (not) and ( )"
 TWO = "  where: --classes\n  do:    give one rule per class, as in 'female=!Male;male=Male'"
@@ -176,6 +184,29 @@ def test_photos_get_the_class_that_covers_them() -> None:
     }
     classes = (ClassRule("young-man", "Male & Young"), ClassRule("young-woman", "!Male & Young"))
     assert assign(classes, flags.__getitem__, list("abcdef")).tolist() == [0, 1, -1, -1, -1, -1]
+
+
+def test_opinions_are_told_from_what_a_photo_shows() -> None:
+    """Attributes that are a matter of taste or degree are found in any rule, spelt as the rule spells them."""
+    classes = parse_classes("a=Smiling & !Young;b=big lips | (Attractive & Young);c=Eyeglasses;d=Big_Lipstick")
+    assert opinions_in(classes) == ["Young", "big lips", "Attractive"]
+    assert opinions_in(DEFAULT_CLASSES) == []
+
+
+def test_opinions_are_celebas_attributes(celeba: Path) -> None:
+    """Every opinion on the list is an attribute that CelebA has, and most of its attributes are none."""
+    names = read_labels(celeba).flags.keys()
+    assert names >= OPINIONS
+    assert len(OPINIONS) < len(names) / 2
+
+
+def test_none_is_kept_among_attributes_only() -> None:
+    """``none`` is the label of a photo without any attribute; where one class excludes another it is a plain name."""
+    classes = parse_classes("hat=Wearing_Hat;none=!Wearing_Hat")
+    assert check_classes(classes) == classes
+    with pytest.raises(LabelError) as caught:
+        check_classes(classes, independent=True)
+    assert str(caught.value) == f"the class name 'none' is kept for photos that have no attribute\n{NAME}"
 
 
 def test_overlapping_classes_are_refused() -> None:

@@ -107,7 +107,9 @@ def test_a_flag_male_goes_before_a_column() -> None:
     assert list(labels.attribute_names()).count("Male") == 1
 
 
-@pytest.mark.parametrize("name", ["race=Indian", "Race=Indian", "race", " ethnicity = x", "RACE4=White", "race7=White"])
+@pytest.mark.parametrize(
+    "name", ["race=Indian", "Race=Indian", "race", " ethnicity = x", "RACE4=White", "race7=White", "race_7=x"]
+)
 def test_classes_over_race_are_refused(name: str) -> None:
     """Contract 5: race columns serve slices; classes over race are refused, with the rule shown."""
     with pytest.raises(LabelError) as caught:
@@ -195,12 +197,137 @@ def test_class_words_speak_for_themselves() -> None:
     """A column ``class`` of the model's class names is the truth, whatever the model's rules read."""
     labels = made_up(class_=["old", "young", "undetermined", ""])
     classes = parse_classes("young=Young;old=!Young")
-    assert labels.truth_for(classes).tolist() == [1, 0, -1, -1]
+    assert labels.truth_for(classes).tolist() == [[0, 1], [1, 0], [0, 0], [0, 0]]
     gendered = made_up(class_=["male", "female"])
-    assert gendered.truth_for(DEFAULT_CLASSES).tolist() == [1, 0]
+    assert gendered.truth_for(DEFAULT_CLASSES).tolist() == [[0, 1], [1, 0]]
 
 
 def test_other_class_words_leave_the_truth_to_the_rules() -> None:
     """Where ``class`` holds a word that is no class of the model, its rules decide."""
     labels = made_up({"Young": [1, 0, 1]}, class_=["young", "old", "cat"])
-    assert labels.truth_for(parse_classes("young=Young;old=!Young")).tolist() == [0, 1, 0]
+    assert labels.truth_for(parse_classes("young=Young;old=!Young")).tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
+# --- independent attributes -------------------------------------------------------------------------------------
+
+
+def test_all_of_celebas_attributes_are_classes(celeba: Path) -> None:
+    """``--classes all``: CelebA's 40 attributes are a class each, of their own name and in the file's order."""
+    labels = read_labels(celeba)
+    classes = labels.attribute_rules()
+    assert [(c.name, c.rule) for c in classes] == [(name, name) for name in labels.flags]
+    targets = labels.assign_each(classes)
+    assert (targets.shape, targets.dtype) == ((8_000, 40), np.int8)
+    assert {c.name: int(count) for c, count in zip(classes, (targets == 1).sum(axis=0), strict=True)} == {
+        name: int((values == 1).sum()) for name, values in labels.flags.items()
+    }
+    assert np.array_equal(labels.truth_for(classes, independent=True), targets)
+
+
+def test_attributes_over_race_are_no_classes() -> None:
+    """``all`` leaves out flags over race, which serve slices; all others come, unknown values and all."""
+    labels = made_up({"race_Black": [1, 0], "A": [1, -1], "Race Asian": [0, 1], "racket": [0, 0], "ethnic": [1, 1]})
+    classes = labels.attribute_rules()
+    assert [c.name for c in classes] == ["A", "racket"]
+    assert labels.assign_each(classes).tolist() == [[1, 0], [-1, 0]]
+    with pytest.raises(LabelError, match="classes over 'race_Black' are refused"):
+        labels.assign_each((ClassRule("x", "race_Black"), *classes))
+
+
+def test_each_rule_is_read_by_itself() -> None:
+    """`assign_each` takes any rules, also such as overlap; a rule over something unknown is unknown."""
+    labels = made_up({"A": [1, 1, 0, -1], "B": [1, 0, 0, 1]})
+    assert labels.assign_each(parse_classes("a=A;both=A&B;either=A|B")).tolist() == [
+        [1, 1, 1],
+        [1, 0, 1],
+        [0, 0, 0],
+        [-1, -1, 1],
+    ]
+
+
+def test_spaces_in_an_attributes_name_become_underscores() -> None:
+    """A class name is one word: 'Wavy Hair' gives ``Wavy_Hair``, whose rule still reads 'Wavy Hair'."""
+    labels = made_up({"Wavy Hair": [1, 0], "Grey\N{NO-BREAK SPACE}Hair": [0, -1]})
+    classes = labels.attribute_rules()
+    assert classes == (ClassRule("Wavy_Hair", "Wavy Hair"), ClassRule("Grey_Hair", "Grey\N{NO-BREAK SPACE}Hair"))
+    assert labels.assign_each(classes).tolist() == [[1, 0], [0, -1]]
+
+
+def test_a_flag_of_the_attributes_name_speaks_for_itself() -> None:
+    """A run's ``split.csv`` has a column for each attribute, called as the class and not as the rule."""
+    classes = made_up({"Wavy Hair": [1, 0], "Male": [0, 1]}).attribute_rules()
+    written = made_up({"Wavy_Hair": [0, 1], "Male": [1, -1]})
+    assert written.truth_for(classes, independent=True).tolist() == [[0, 1], [1, -1]]
+
+
+def test_a_gender_column_serves_the_attribute_male() -> None:
+    """Words for female and male tell ``Male`` where the labels have no such flag."""
+    classes = (ClassRule("Male", "Male"), ClassRule("Young", "Young"))
+    labels = made_up({"Young": [1, 0, 1]}, gender=["woman", "man", ""])
+    assert labels.truth_for(classes, independent=True).tolist() == [[0, 1], [1, 0], [-1, 1]]
+
+
+def test_labels_that_lack_attributes_are_refused() -> None:
+    """Labels without all of a model's attributes say how many are missing, and the first ten of them."""
+    classes = tuple(ClassRule(f"A{n}", f"A{n}") for n in range(13))
+    with pytest.raises(LabelError) as caught:
+        made_up({"A3": [1, 0]}, gender=["man", "woman"]).truth_for(classes, independent=True)
+    assert str(caught.value) == (
+        "the labels lack 12 of the model's 13 attributes: A0, A1, A2, A4, A5, A6, A7, A8, A9, A10 …\n"
+        "  where: made.csv\n"
+        "  do:    give labels that have all of them: a row is right only if all of its label is"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            {"A": [1, 0]},
+            "--classes all needs two or more yes-or-no attributes; these labels have only 'A'\n"
+            "  where: made.csv\n"
+            "  do:    name classes by rules, as in --classes 'smiling=Smiling;serious=!Smiling'",
+        ),
+        (
+            {"race": [1, 0]},
+            "--classes all needs two or more yes-or-no attributes; these labels have none\n"
+            "  where: made.csv\n"
+            "  do:    name classes by rules, as in --classes 'smiling=Smiling;serious=!Smiling'",
+        ),
+        (
+            {"A": [1, 0], "none": [1, 0]},
+            "the class name 'none' is kept for photos that have no attribute\n"
+            "  where: made.csv\n  do:    rename the attribute's column",
+        ),
+        (
+            {"A": [1, 0], "failed": [1, 0]},
+            "the class name 'failed' is kept for rows without an answer\n"
+            "  where: made.csv\n  do:    rename the attribute's column",
+        ),
+        (
+            {"A B": [1, 0], "A_B": [1, 0]},
+            "the class name 'A_B' is given twice\n  where: made.csv\n  do:    rename the attribute's column",
+        ),
+        (
+            {"A": [1, 0], "": [1, 0]},
+            "the class name '' must be one word without spaces\n"
+            "  where: made.csv\n  do:    rename the attribute's column",
+        ),
+        (
+            {"A": [1, 0], "B (left)": [1, 0]},
+            "the attribute 'B (left)' cannot be named in a class rule, where & | ! ( ) mean something\n"
+            "  where: made.csv\n  do:    rename the attribute's column",
+        ),
+    ],
+)
+def test_attributes_that_cannot_be_classes_are_refused(flags: dict[str, list[int]], message: str) -> None:
+    """Fewer than two attributes, and names that no class or rule can have, are said whole."""
+    with pytest.raises(LabelError) as caught:
+        made_up(flags, age=["8", "9"]).attribute_rules()
+    assert str(caught.value) == message
+
+
+def test_fairface_has_no_attributes_to_take_all_of(fairface: Path) -> None:
+    """FairFace's age, gender and race are words; its one flag is no model."""
+    with pytest.raises(LabelError, match=r"^--classes all needs two or more .* these labels have only 'service_test'"):
+        read_labels(fairface).attribute_rules()
