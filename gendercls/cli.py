@@ -27,6 +27,14 @@ EXAMPLES = {
         "gendercls train ./celeba --init imagenet",
         "gendercls train ./celeba --init weights.pt --set epochs=2 --out runs/first",
     ),
+    "audit": (
+        "gendercls audit ./celeba",
+        "gendercls audit ./celeba --init weights.pt --out audit",
+    ),
+    "report": (
+        "gendercls report runs/first",
+        "gendercls report runs/first --out first.html --photos ./celeba/img_align_celeba",
+    ),
 }
 
 
@@ -72,8 +80,14 @@ def _end(error: GenderclsError) -> NoReturn:
         import traceback
 
         traceback.print_exc()
-    click.echo(f"Error: {console.printable(str(error))}", err=True)
+    if _leads():
+        click.echo(f"Error: {console.printable(str(error))}", err=True)
     sys.exit(error.exit_status)
+
+
+def _leads() -> bool:
+    """Whether this process speaks: the only one, or the first of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _everywhere(function: F) -> F:
@@ -149,35 +163,70 @@ def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
 @click.option("--out", type=_path, help="Folder of the run.  [default: runs/<time>-<recipe>]")
 @click.option("--recipe", default="default", show_default=True, metavar="NAME|FILE.toml", help="What decides the run.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe.")
-@click.option("--classes", help="Class rules over attributes.  [default: 'female=!Male;male=Male']")
+@click.option(
+    "--classes", help="Class rules, or 'all' for every attribute by itself.  [default: 'female=!Male;male=Male']"
+)
 @click.option("--init", default="none", show_default=True, metavar="FILE|imagenet|none", help="Where weights begin.")
 @click.option("--split", type=click.Choice(["official", "identity", "stratified"]), help="Who validates and tests.")
 @click.option("--seed", default=1, show_default=True, help="Of the split, the order, the views and the head.")
+@click.option("--cache", type=_path, metavar="DIR", help="Keep decoded photos there, for later epochs and runs.")
 @_device_option
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @_everywhere
 def train(recipe: str, changes: tuple[str, ...], classes: str | None, out: Path | None, **values: Any) -> None:
     """Train on the labelled photos in DATA: CelebA, FairFace, a CSV, or one folder per class."""
     from gendercls import console
-    from gendercls.labels import parse_classes
+    from gendercls.labels import ALL_ATTRIBUTES, parse_classes
+    from gendercls.train.folder import default_run_folder
     from gendercls.train.recipe import load_recipe
-    from gendercls.train.run import TrainOptions, default_run_folder
+    from gendercls.train.run import TrainOptions
     from gendercls.train.run import train as run_train
 
     options = TrainOptions(
         out=out or default_run_folder(recipe),
         recipe=load_recipe(recipe, changes),
         recipe_name=recipe,
-        classes=parse_classes(classes) if classes else None,
+        classes=parse_classes(classes) if classes and classes != ALL_ATTRIBUTES else classes,
         **values,
     )
     try:
-        with console.training_progress() as report:
+        with console.training_progress(options.recipe.epoch_line) as report:
             result = run_train(options, report, _stop_when_asked())
     except InterruptedRunError as error:
         error.do = "continue with: " + _this_command("--resume", "--out", str(options.out))
         raise
-    console.show_training(result)
+    if _leads():
+        console.show_training(result, options.recipe.epoch_line)
+
+
+@main.command(short_help="Labelled photos → what is wrong with them.")
+@click.argument("data", type=_path)
+@click.option(
+    "--classes", help="Class rules, or 'all' for every attribute by itself.  [default: 'female=!Male;male=Male']"
+)
+@click.option("--split", type=click.Choice(["official", "identity", "stratified"]), help="Which split must not leak.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Of the split and the folds.")
+@click.option("--init", default="none", show_default=True, metavar="FILE|imagenet|none", help="Weights to judge with.")
+@click.option("--out", type=_path, help="Folder for the findings as CSVs, and a contact sheet.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON on stdout.")
+@_device_option
+@_everywhere
+def audit(classes: str | None, as_json: bool, **values: Any) -> None:
+    """Find copies, leaks across the split, rare classes and probable label errors in DATA, before it is trained on.
+
+    DATA is what gendercls train takes. Labels are judged with --init alone: that takes a network.
+    """
+    from gendercls import console
+    from gendercls.labels import ALL_ATTRIBUTES, parse_classes
+    from gendercls.train.audit.run import AuditOptions
+    from gendercls.train.audit.run import audit as run_audit
+
+    rules = parse_classes(classes) if classes and classes != ALL_ATTRIBUTES else classes
+    with console.audit_progress() as tell:
+        result = run_audit(AuditOptions(classes=rules, **values), tell)
+    if as_json:
+        click.echo(result.to_json())
+    console.show_audit(result)
 
 
 @main.command(short_help="A checkpoint → an ONNX file, through a gate.")
@@ -198,6 +247,24 @@ def export(**values: Any) -> None:
     from gendercls.export.run import export as run_export
 
     console.show_export(run_export(ExportOptions(**values), console.note))
+
+
+@main.command(short_help="A training run → one HTML page.")
+@click.argument("source", type=_path, metavar="RUN")
+@click.option("--out", type=_path, help="The HTML file to write.  [default: report.html in the run]")
+@click.option("--photos", type=_path, metavar="DIR", help="Where the photos lie.  [default: where the run found them]")
+@click.option("--force", is_flag=True, help="Replace an existing page.")
+@_everywhere
+def report(**values: Any) -> None:
+    """Write one HTML page about RUN, the folder of a training run, finished or not; it needs no network to be read.
+
+    The page holds photos of the worst mistakes: share it only where the licence of the data allows that.
+    """
+    from gendercls import console
+    from gendercls.report.run import ReportOptions
+    from gendercls.report.run import report as run_report
+
+    console.show_report(run_report(ReportOptions(**values)))
 
 
 @main.command(short_help="What a model file says of itself.")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -16,18 +18,44 @@ FORMAT = 1
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
     """Write a dictionary of tensors and plain values in one step. Raises OutputError; the old file then stands."""
+    _write(path, lambda file: torch.save(content, file))
+
+
+def save_text(path: Path, text: str) -> None:
+    """Write a file of a run in one step; a name in it need not be UTF-8. Raises OutputError; the old file stands."""
+    _write(path, lambda file: file.write(text.encode("utf-8", "surrogateescape")))
+
+
+def save_state(path: Path, content: dict[str, Any]) -> None:
+    """As `save_tensors`, and the file that was there stays as `previous` of it. Raises OutputError."""
+
+    def keep_the_one_before() -> None:
+        if path.exists():
+            os.replace(path, previous(path))
+
+    _write(path, lambda file: torch.save(content, file), keep_the_one_before)
+
+
+def previous(path: Path) -> Path:
+    """Where the state before the last one lies: ``last.pt`` → ``last.prev.pt``."""
+    return path.with_name(f"{path.stem}.prev{path.suffix}")
+
+
+def _write(path: Path, write: Callable[[IO[bytes]], object], before_naming: Callable[[], None] = lambda: None) -> None:
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save(content, file)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
+        before_naming()
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
+        reason = error.strerror if isinstance(error, OSError) else "the disk took only a part of it"
         raise OutputError(
-            f"the checkpoint could not be written: {error}",
+            f"a file of the run could not be written: {reason}",
             where=str(path),
-            do="free some disk; the checkpoint before it stands, and --resume continues from there",
+            do="free some disk; what was there before stands, and --resume continues from there",
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
@@ -40,14 +68,17 @@ def load_tensors(path: Path) -> dict[str, Any]:
         ModelError: no such file, damaged, or holding something else than tensors.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        path.open("rb").close()
     except FileNotFoundError:
         raise ModelError("no such weights file", where=str(path), do="check the path") from None
     except OSError as error:
         raise ModelError(
             f"the weights file cannot be read: {error.strerror}", where=str(path), do="check the path"
         ) from None
-    except Exception as error:  # on bytes that are no checkpoint torch raises a dozen kinds with no common base
+    try:
+        _check_sums(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # on other bytes torch and zipfile raise a dozen kinds with no common base
         raise ModelError(
             "the weights file is damaged, or holds something else than tensors and plain values; nothing in it was run",
             where=str(path),
@@ -56,6 +87,14 @@ def load_tensors(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise ModelError("the file holds no state dict", where=str(path), do="give a dictionary of named tensors")
     return content
+
+
+def _check_sums(path: Path) -> None:
+    """Raises zipfile.BadZipFile where a byte has changed: torch itself reads changed tensors without a word."""
+    if zipfile.is_zipfile(path):  # torch's older format is none, and has no sums
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(damaged)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,75 +1,86 @@
-"""Labelled photos as tensors; augmentation.
+"""Labelled photos as tensors, one by one and in batches.
 
-A photo's random view depends on (seed, epoch, photo) alone, so neither workers nor a resumed run change it.
+A photo's random view depends on (seed, epoch, photo) alone, so neither workers nor a resumed run change it; nor does
+a cache, which holds what decoding gives.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision.transforms import InterpolationMode, v2
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from gendercls.errors import PhotoError
-from gendercls.images import Preprocessing, decode, to_array
+from gendercls.images import Preprocessing, to_array
 from gendercls.machine import available_cores
+from gendercls.train.augment import RandomView, decode_for_views
+from gendercls.train.cache import CachedPhotos
 from gendercls.train.recipe import Recipe
-
-_GREY = (128, 128, 128)
-_INTERPOLATION = {
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-    "lanczos": InterpolationMode.LANCZOS,
-}
 
 View = tuple[int, int]
 """(epoch, number of the photo): what a training photo's augmentation is drawn from."""
 
+Example = tuple[torch.Tensor, torch.Tensor]
+"""Pixels, uint8 ``[H, W, 3]``, and targets, int8 ``[K]``; a batch has both with ``B`` before."""
+
 
 @dataclass(frozen=True, slots=True)
 class PhotoSet:
-    """N photos and their classes. paths ``[N]``; targets int64 ``[N]``, indices of classes."""
+    """N photos and what is asked of them.
+
+    paths: ``[N]``. targets: int8 ``[N, K]``, a column per class: 1 yes, 0 no, -1 unknown (independent attributes
+    alone); of exclusive classes exactly one is 1. cached: the decoded photos, for views or for evaluation, as the set
+    is used; None decodes the files.
+    """
 
     paths: list[Path]
-    targets: NDArray[np.int64]
+    targets: NDArray[np.int8]
+    cached: CachedPhotos | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    def share(self, rank: int, world: int) -> PhotoSet:
+        """The photos that one of several processes has: every ``world``-th, from number ``rank``."""
+        cached = None if self.cached is None else self.cached.share(rank, world)
+        return PhotoSet(self.paths[rank::world], self.targets[rank::world], cached)
 
-class TrainingViews(Dataset[tuple[torch.Tensor, int]]):
-    """Random views: uint8 ``[H, W, 3]`` and the class index, by `View`."""
+
+class TrainingViews(Dataset[Example]):
+    """Random views, by `View`. Raises PhotoError for a photo that cannot be read any more."""
 
     def __init__(self, photos: PhotoSet, recipe: Recipe, seed: int) -> None:
         self.photos = photos
-        self.size = 2 * recipe.size
-        self.augment = augmentation(recipe)
+        self.size = recipe.size
+        self.random_view = RandomView(recipe)
         self.seed = seed
 
-    def __getitem__(self, view: View) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, view: View) -> Example:
         epoch, number = view
+        pixels = self.random_view(self._decoded(number), np.random.default_rng((self.seed, epoch, number)))
+        return torch.from_numpy(pixels), torch.from_numpy(self.photos.targets[number])
+
+    def _decoded(self, number: int) -> Image.Image:
+        if self.photos.cached is not None:
+            return Image.fromarray(self.photos.cached.pixels(number))
         path = self.photos.paths[number]
-        image = decode(path.read_bytes(), name=path.name, at_least=(self.size, self.size))
-        # Forked so that photos decoded in this process leave the network's own random state alone.
-        with torch.random.fork_rng(devices=[]):
-            # The CPU's alone: torch.manual_seed would also set a GPU's, which the fork does not put back.
-            seed = np.random.SeedSequence((self.seed, epoch, number)).generate_state(1)[0]
-            torch.default_generator.manual_seed(int(seed))
-            pixels = self.augment(image)
-        return pixels.permute(1, 2, 0), int(self.photos.targets[number])
+        with _naming(path):
+            return decode_for_views(path.read_bytes(), self.size, name=path.name)
 
 
-class EvaluationPhotos(Dataset[tuple[torch.Tensor, int]]):
-    """Photos as `gendercls.images` gives them to the model: uint8 ``[H, W, 3]`` and the class index."""
+class EvaluationPhotos(Dataset[Example]):
+    """Photos as `gendercls.images` gives them to the model. Raises PhotoError for one that cannot be read any more."""
 
     def __init__(self, photos: PhotoSet, preprocessing: Preprocessing) -> None:
         self.photos = photos
@@ -78,19 +89,30 @@ class EvaluationPhotos(Dataset[tuple[torch.Tensor, int]]):
     def __len__(self) -> int:
         return len(self.photos)
 
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, number: int) -> Example:
+        return torch.from_numpy(self._pixels(number)), torch.from_numpy(self.photos.targets[number])
+
+    def _pixels(self, number: int) -> NDArray[np.uint8]:
+        if self.photos.cached is not None:
+            return self.photos.cached.pixels(number)
         path = self.photos.paths[number]
-        pixels = to_array(path.read_bytes(), self.preprocessing, name=path.name)
-        return torch.from_numpy(np.array(pixels)), int(self.photos.targets[number])
+        with _naming(path):
+            return np.array(to_array(path.read_bytes(), self.preprocessing, name=path.name))
 
 
 class EpochBatches(Sampler[list[View]]):
-    """The batches of one epoch, shuffled by (seed, epoch), from a step onwards; the last short one is dropped."""
+    """The batches of one epoch, shuffled by (seed, epoch), from a step onwards; the last short one is dropped.
 
-    def __init__(self, photos: int, batch_size: int, seed: int) -> None:
+    Of several processes (``world``) that train one network, each has its rank's share of every batch: the whole
+    run's batches are the same for any number of processes, which must divide ``batch_size``.
+    """
+
+    def __init__(self, photos: int, batch_size: int, seed: int, rank: int = 0, world: int = 1) -> None:
         self.photos = photos
-        self.batch_size = min(batch_size, photos)
+        # Fewer photos than one batch: the largest batch that they fill and that divides among the processes.
+        self.batch_size = min(batch_size, photos - photos % world)
         self.seed = seed
+        self.rank, self.world = rank, world
         self.epoch = 0
         self.first_step = 0
 
@@ -101,61 +123,83 @@ class EpochBatches(Sampler[list[View]]):
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.photos)
         for step in range(self.first_step, len(self)):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield [(self.epoch, int(number)) for number in chosen]
+            yield [(self.epoch, int(number)) for number in chosen[self.rank :: self.world]]
 
 
-def evaluation_loader(
-    photos: PhotoSet, preprocessing: Preprocessing, workers: int
-) -> DataLoader[tuple[torch.Tensor, int]]:
-    """Batches of (uint8 ``[B, H, W, 3]``, int64 ``[B]``) in the order of the photos."""
-    return DataLoader(EvaluationPhotos(photos, preprocessing), batch_size=64, num_workers=workers)
+class PhotoLoader(DataLoader[Any]):
+    """Batches of (uint8 ``[B, H, W, 3]``, int8 ``[B, K]``). Raises PhotoError, which names the photo that was lost."""
+
+    def __init__(self, photos: Dataset[Example], **arguments: Any) -> None:
+        super().__init__(
+            _Outcomes(photos),
+            collate_fn=_collate,
+            worker_init_fn=_quiet_worker,
+            # A loader draws a number for its workers; drawn from the network's own random state, a run that continues
+            # within an epoch, and so opens its loader once more, would go on with other dropouts.
+            generator=torch.Generator(),
+            **arguments,
+        )
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch promises its own class; a loop needs none
+        for batch in super().__iter__():
+            if isinstance(batch, PhotoError):
+                raise batch
+            yield batch
 
 
-def augmentation(recipe: Recipe) -> v2.Compose:
-    """A decoded photo → a random view of it, uint8 ``[3, H, W]``."""
-    size = [recipe.size, recipe.size]
-    interpolation = _INTERPOLATION[recipe.resampling]
-    turned = v2.RandomRotation([-recipe.rotation, recipe.rotation], InterpolationMode.BILINEAR, fill=_GREY)
-    return v2.Compose(
-        [
-            v2.RandomApply([turned], p=0.5),
-            v2.RandomZoomOut(fill=_GREY, side_range=(1.0, recipe.zoom_out), p=recipe.zoom_out_probability),
-            v2.RandomResizedCrop(size, (recipe.crop_min, 1.0), (1 / recipe.aspect, recipe.aspect), interpolation),
-            v2.RandomHorizontalFlip(recipe.flip),
-            v2.ColorJitter(recipe.brightness, recipe.contrast, recipe.saturation, recipe.hue),
-            v2.RandomGrayscale(recipe.grey),
-            v2.RandomApply([LowResolution(recipe.size)], p=recipe.low_resolution),
-            v2.RandomApply([v2.GaussianBlur(5, (0.3, 1.5))], p=recipe.blur),
-            v2.RandomApply([JpegAgain(30, 90)], p=recipe.jpeg),
-            v2.PILToTensor(),
-            v2.RandomErasing(p=recipe.erasing, scale=(0.02, 0.15), value=128),
-        ]
-    )
+def training_loader(photos: PhotoSet, recipe: Recipe, seed: int, batches: EpochBatches) -> PhotoLoader:
+    """Random views in batches; the epoch and its first step are those of ``batches`` when an iteration begins."""
+    views = TrainingViews(photos, recipe, seed)
+    ahead = 4 if recipe.workers else None
+    return PhotoLoader(views, batch_sampler=batches, num_workers=recipe.workers, prefetch_factor=ahead)
 
 
-class LowResolution(torch.nn.Module):
-    """Shrinks a photo to between a fifth and two thirds of the model's size and back: faces far from the camera."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.smallest, self.largest = size // 5, 2 * size // 3
-
-    def forward(self, image: Image.Image) -> Image.Image:
-        small = int(torch.randint(self.smallest, self.largest + 1, ()))
-        return image.resize((small, small), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BICUBIC)
+def evaluation_loader(photos: PhotoSet, preprocessing: Preprocessing, workers: int) -> PhotoLoader:
+    """The photos in their order, in batches of 64, without augmentation."""
+    return PhotoLoader(EvaluationPhotos(photos, preprocessing), batch_size=64, num_workers=workers)
 
 
-class JpegAgain(torch.nn.Module):
-    """Saves a photo as a JPEG of random quality and opens it again. torchvision's own is deprecated since 0.29."""
+class _Outcomes(Dataset[Example | PhotoError]):
+    """A photo, or its error as a value: an exception in a worker would arrive as a traceback."""
 
-    def __init__(self, worst: int, best: int) -> None:
-        super().__init__()
-        self.worst, self.best = worst, best
+    def __init__(self, photos: Dataset[Example]) -> None:
+        self.photos = photos
 
-    def forward(self, image: Image.Image) -> Image.Image:
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=int(torch.randint(self.worst, self.best + 1, ())))
-        return Image.open(file).convert("RGB")
+    def __len__(self) -> int:
+        return len(self.photos)  # type: ignore[arg-type]  # asked only where it has a length
+
+    def __getitem__(self, index: Any) -> Example | PhotoError:
+        try:
+            return self.photos[index]
+        except PhotoError as error:
+            return error
+
+
+def _collate(outcomes: list[Example | PhotoError]) -> Any:
+    for outcome in outcomes:
+        if isinstance(outcome, PhotoError):
+            return outcome
+    return default_collate(outcomes)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Turns what reading a photo raises into an error that says which one."""
+    try:
+        yield
+    except (OSError, PhotoError) as error:
+        reason = error.what if isinstance(error, PhotoError) else error.strerror or str(error)
+        raise PhotoError(
+            f"a photo can no longer be read: {reason}",
+            where=str(path),
+            do="put it back and continue with --resume, or begin anew without it",
+        ) from None
+
+
+def _quiet_worker(_: int) -> None:
+    """Ctrl-C is for the main process, which saves; a worker needs one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,11 @@
-"""Epochs: from a network at its start to the weights that did best on the validation part."""
+"""Epochs: from a network at its start to the weights that are kept."""
 
 from __future__ import annotations
 
 import copy
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,79 +14,67 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from gendercls.errors import InterruptedRunError, ModelError
+from gendercls.answers import Answers
+from gendercls.errors import InterruptedRunError, ModelError, PhotoError
 from gendercls.stats import log_loss
-from gendercls.train.checkpoint import FORMAT, load_checkpoint, save_tensors
-from gendercls.train.dataset import EpochBatches, PhotoSet, TrainingViews, evaluation_loader
+from gendercls.train.checkpoint import FORMAT, load_checkpoint, previous, save_state
+from gendercls.train.dataset import EpochBatches, PhotoLoader, PhotoSet, evaluation_loader, training_loader
+from gendercls.train.events import EpochMetrics, Report, Step
 from gendercls.train.network import Network
+from gendercls.train.optimize import (
+    Loss,
+    autocast,
+    balanced_weights,
+    gradient_scaler,
+    learning_rate_factor,
+    parameter_groups,
+    set_learning_rate,
+    update_average,
+)
+from gendercls.train.parallel import ALONE, Ranks, spread
 from gendercls.train.recipe import Recipe
-
-
-@dataclass(frozen=True, slots=True)
-class EpochMetrics:
-    """What one epoch gave: losses are means per photo, accuracy in [0, 1], the rate in photos per second."""
-
-    epoch: int
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-    photos_per_second: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """How far the running epoch is."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    photos_per_second: float
-    seconds_left: float
-
-
-Report = Callable[[Step | EpochMetrics | str], None]
-"""Told of each step and epoch, and of notes in words."""
 
 
 @dataclass
 class TrainingState:
-    """All that decides how a run goes on."""
+    """All that decides how a run goes on. best_epoch: of the weights that are kept so far, 0 for none."""
 
     network: Network
     average: Network
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
     best_loss: float = math.inf
+    best_epoch: int = 0
     history: list[EpochMetrics] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
+        progress = [self.epoch, self.step, self.loss_sum, self.seconds, self.best_loss, self.best_epoch]
         return {
             "format": FORMAT,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "random": torch.get_rng_state(),
-            "progress": [self.epoch, self.step, self.loss_sum, self.seconds, self.best_loss],
+            "progress": progress,
             "history": [asdict(metrics) for metrics in self.history],
         }
 
     def restore(self, path: Path) -> None:
-        """Take over what `to_dict` saved. Raises ModelError for a file of another run."""
+        """Take over what `to_dict` saved. Raises ModelError for a damaged file or one of another run."""
         content = load_checkpoint(path)
         try:
             self.network.load_state_dict(content["network"])
             self.average.load_state_dict(content["average"])
             self.optimizer.load_state_dict(content["optimizer"])
+            self.scaler.load_state_dict(content["scaler"])
             torch.set_rng_state(content["random"])
-            self.epoch, self.step, self.loss_sum, self.seconds, self.best_loss = content["progress"]
+            self.epoch, self.step, self.loss_sum, self.seconds, self.best_loss, self.best_epoch = content["progress"]
             self.history = [EpochMetrics(**metrics) for metrics in content["history"]]
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(
@@ -102,163 +88,209 @@ def begin(network: Network, recipe: Recipe, device: torch.device) -> TrainingSta
     """A run at its start: the network, its running average and the optimizer."""
     network = network.to(device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network).requires_grad_(False).eval()
-    return TrainingState(network, average, torch.optim.AdamW(_parameter_groups(network, recipe)))
+    optimizer = torch.optim.AdamW(parameter_groups(network, recipe))
+    return TrainingState(network, average, optimizer, gradient_scaler(device, recipe))
 
 
-def train_epochs(
-    state: TrainingState,
-    train: PhotoSet,
-    val: PhotoSet,
-    recipe: Recipe,
-    *,
-    seed: int,
-    run: Path,
-    save_best: Callable[[Network, EpochMetrics], None],
-    report: Report,
-    stop: Callable[[], bool],
-) -> None:
-    """Train until the recipe's last epoch; after each, validate the running average and keep the best.
+def restore_last(state: TrainingState, last: Path, report: Report) -> bool:
+    """Take over the newest state that can be read, last or the one before; whether there was one.
 
-    ``run/last.pt`` is written after each epoch, every ``checkpoint_minutes`` and when ``stop`` says so; a run that
-    continues from it gives the same weights, bit for bit, on one kind of CPU and one version of torch.
+    Raises:
+        ModelError: there are saved states and none of them can be used.
+    """
+    refused: list[ModelError] = []
+    for path in (last, previous(last)):
+        if not path.exists():
+            continue
+        try:
+            state.restore(path)
+        except ModelError as error:
+            refused.append(error)
+            report(f"not used: {path}: {error.what}")
+            continue
+        report(f"continuing from {path.name} in epoch {state.epoch + 1}, step {state.step + 1}")
+        return True
+    if refused:
+        raise refused[0]
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a run is trained with. run: the folder for its state; stop: whether the person asked to end it."""
+
+    recipe: Recipe
+    answers: Answers
+    train: PhotoSet
+    val: PhotoSet
+    seed: int
+    run: Path
+    report: Report
+    stop: Callable[[], bool]
+    save_best: Callable[[Network, EpochMetrics], None]
+    ranks: Ranks = ALONE
+
+
+def train_epochs(state: TrainingState, training: Training) -> None:
+    """Train until the recipe's last epoch, or until patience ends; keep the best epoch's weights, or the last one's.
+
+    After each epoch the running average is validated. ``run/last.pt`` is written after each epoch, every
+    ``checkpoint_minutes`` and when ``stop`` says so; a run that continues from it gives the same weights, bit for
+    bit, on one kind of CPU and one version of torch.
 
     Raises:
         InterruptedRunError: ``stop`` said so; the state is saved.
+        PhotoError: a photo cannot be read any more; the state is saved.
         ModelError: the loss is no number any more.
     """
-    batches = EpochBatches(len(train), recipe.batch_size, seed)
-    loader = DataLoader(
-        TrainingViews(train, recipe, seed),
-        batch_sampler=batches,
-        num_workers=recipe.workers,
-        worker_init_fn=_quiet_worker,
-        # A loader draws a number for its workers; drawn from the network's own random state, a run that continues
-        # within an epoch, and so opens its loader once more, would go on with other dropouts.
-        generator=torch.Generator(),
-        prefetch_factor=4 if recipe.workers else None,
-    )
+    recipe, ranks = training.recipe, training.ranks
+    batches = EpochBatches(len(training.train), recipe.batch_size, training.seed, ranks.rank, ranks.world)
+    loader = training_loader(training.train, recipe, training.seed, batches)
+    device = next(state.network.parameters()).device
+    weights = torch.from_numpy(balanced_weights(training.train.targets, recipe.balance_below))
+    loss = Loss(recipe.label_smoothing, weights).to(device)
+    state.network.dropout.ranks = ranks
+    network = spread(state.network, ranks)
     steps = len(batches)
-    while state.epoch < recipe.epochs:
+    while state.epoch < recipe.epochs and not _is_out_of_patience(state, recipe):
         batches.epoch, batches.first_step = state.epoch, state.step
-        for loss, seconds in _train_steps(state, loader, recipe, steps, run, stop):
-            state.step += 1
-            state.loss_sum += loss
-            state.seconds += seconds
-            report(_step(state, recipe, steps))
-        metrics = _validate(state, val, recipe, steps, batches.batch_size)
-        if not math.isfinite(metrics.val_loss):
-            raise ModelError(
-                f"training went astray: in epoch {metrics.epoch} the validation loss is no number",
-                where=str(run),
-                do="begin anew with a smaller learning_rate",
-            )
+        _train_epoch(state, training, network, loss, loader, steps)
+        metrics = _validate(state, training, steps, batches.batch_size)
         state.history.append(metrics)
-        if metrics.val_loss < state.best_loss:
-            state.best_loss = metrics.val_loss
-            save_best(state.average, metrics)
+        if recipe.keep == "last" or (metrics.val_loss is not None and metrics.val_loss < state.best_loss):
+            state.best_loss = math.inf if metrics.val_loss is None else metrics.val_loss
+            state.best_epoch = metrics.epoch
+            if ranks.leads:
+                training.save_best(state.average, metrics)
         state.epoch, state.step, state.loss_sum, state.seconds = state.epoch + 1, 0, 0.0, 0.0
-        save_tensors(run / "last.pt", state.to_dict())
-        report(metrics)
+        _save(state, training)
+        training.report(metrics)
+    if _is_out_of_patience(state, recipe):
+        training.report(f"ended early: no epoch was better than epoch {state.best_epoch}")
 
 
-def predict_logits(network: Network, photos: PhotoSet, recipe: Recipe) -> NDArray[np.float32]:
-    """Logits float32 ``[N, K]`` in the order of the photos, in full precision, without augmentation."""
+def predict_logits(
+    network: Network,
+    photos: PhotoSet,
+    recipe: Recipe,
+    ranks: Ranks = ALONE,
+) -> NDArray[np.float32]:
+    """Logits float32 ``[N, K]`` in the order of the photos, in full precision, without augmentation.
+
+    With several processes each computes its share, and all of them get the whole.
+    """
     device = next(network.parameters()).device
     network.eval()
-    parts = []
+    share = photos.share(ranks.rank, ranks.world)
+    parts = [np.empty((0, photos.targets.shape[1]), np.float32)]
     with torch.inference_mode():
-        for images, _ in evaluation_loader(photos, recipe.preprocessing(), recipe.workers):
+        for images, _ in evaluation_loader(share, recipe.preprocessing(), recipe.workers):
             parts.append(network(images.to(device)).float().cpu().numpy())
-    return np.concatenate(parts)
+    logits = np.empty((len(photos), photos.targets.shape[1]), np.float32)
+    for rank, part in enumerate(ranks.gather(np.concatenate(parts))):
+        logits[rank :: ranks.world] = part
+    return logits
 
 
-def _train_steps(
+def _train_epoch(
     state: TrainingState,
-    loader: DataLoader[tuple[Tensor, int]],
-    recipe: Recipe,
+    training: Training,
+    network: nn.Module,
+    loss: Loss,
+    loader: PhotoLoader,
     steps: int,
-    run: Path,
-    stop: Callable[[], bool],
-) -> Iterator[tuple[float, float]]:
-    """One optimizer step after another: its mean loss and its seconds."""
-    network, device = state.network.train(), next(state.network.parameters()).device
-    autocast = _autocast(device, recipe)
+) -> None:
+    """The rest of an epoch, step after step, with the state saved now and then."""
+    recipe, ranks = training.recipe, training.ranks
+    network.train()
     began = saved = time.monotonic()
-    for images, targets in loader:
-        _set_learning_rate(state, recipe, steps)
-        with autocast:
-            logits = network(images.to(device, non_blocking=True))
-        loss = _loss(logits.float(), targets.to(device), recipe.label_smoothing)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
-        state.optimizer.step()
-        _update_average(state, recipe.ema_decay, state.epoch * steps + state.step)
+    for images, targets in _watched(loader, state, training):
+        local = _train_step(state, recipe, network, loss, images, targets, steps)
+        mean, is_asked = ranks.mean_and_any(local, training.stop())
         now = time.monotonic()
-        yield loss.item(), now - began
+        state.step, state.loss_sum, state.seconds = state.step + 1, state.loss_sum + mean, state.seconds + now - began
         began = now
-        if stop():
-            save_tensors(run / "last.pt", state.to_dict())
+        training.report(_step(state, recipe, steps))
+        if is_asked:
+            _save(state, training)
+            ranks.gather(None)  # the first process that ends has torchrun end the others, which may still be saving
             raise InterruptedRunError(
                 f"interrupted in epoch {state.epoch + 1}, step {state.step} of {steps}; the state is saved",
-                where=str(run / "last.pt"),
+                where=str(training.run / "last.pt"),
                 do="repeat the command with --resume to continue",
             )
         if now - saved > 60 * recipe.checkpoint_minutes:
-            save_tensors(run / "last.pt", state.to_dict())
-            saved = time.monotonic()
+            _save(state, training)
+            began = saved = time.monotonic()
 
 
-def _loss(logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-    """Binary cross-entropy of each class's logit against one-hot targets; logits ``[N, K]``, targets ``[N]``."""
-    wanted = nn.functional.one_hot(targets, logits.shape[1]).float()
-    return nn.functional.binary_cross_entropy_with_logits(logits, wanted * (1 - smoothing) + smoothing / 2)
+def _train_step(
+    state: TrainingState,
+    recipe: Recipe,
+    network: nn.Module,
+    loss: Loss,
+    images: Tensor,
+    targets: Tensor,
+    steps: int,
+) -> float:
+    """One optimizer step; the mean loss of this process's share of the batch."""
+    device = loss.shift.device
+    done = state.epoch * steps + state.step
+    set_learning_rate(state.optimizer, learning_rate_factor(recipe, done, recipe.epochs * steps))
+    with autocast(device, recipe):
+        logits = network(images.to(device, non_blocking=True))  # [N, K]
+    value = loss(logits.float(), targets.to(device, non_blocking=True))
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler.scale(value).backward()
+    if recipe.gradient_clip:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(network.parameters(), recipe.gradient_clip)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    update_average(state.average, state.network, recipe.ema_decay, done)
+    return float(value.item())
 
 
-def _parameter_groups(network: Network, recipe: Recipe) -> list[dict[str, Any]]:
-    """No weight decay for norms and biases; the head, which begins at random, learns at its own rate."""
-    groups = []
-    for module, rate in ((network.backbone, recipe.learning_rate), (network.head, recipe.head_learning_rate)):
-        parameters = list(module.parameters())
-        decayed = [p for p in parameters if p.ndim > 1]
-        plain = [p for p in parameters if p.ndim <= 1]
-        groups.append({"params": decayed, "peak": rate, "weight_decay": recipe.weight_decay})
-        groups.append({"params": plain, "peak": rate, "weight_decay": 0.0})
-    return groups
+def _watched(loader: PhotoLoader, state: TrainingState, training: Training) -> Iterator[tuple[Tensor, Tensor]]:
+    """The loader's batches. A photo that was fine when the run began and is not any more ends it."""
+    try:
+        yield from loader
+    except PhotoError:
+        if training.ranks.world == 1:  # else the leading process waits for this one
+            _save(state, training)
+        raise
 
 
-def _set_learning_rate(state: TrainingState, recipe: Recipe, steps: int) -> None:
-    """Linear warm-up, then a cosine to zero (Loshchilov & Hutter 2017), by the number of steps done."""
-    done, total = state.epoch * steps + state.step, recipe.epochs * steps
-    warmup = recipe.warmup_fraction * total
-    if done < warmup:
-        factor = (done + 1) / (warmup + 1)
-    else:
-        factor = 0.5 * (1 + math.cos(math.pi * (done - warmup) / max(1.0, total - warmup)))
-    for group in state.optimizer.param_groups:
-        group["lr"] = group["peak"] * factor
+def _save(state: TrainingState, training: Training) -> None:
+    if training.ranks.leads:
+        save_state(training.run / "last.pt", state.to_dict())
 
 
-def _update_average(state: TrainingState, decay: float, done: int) -> None:
-    """Exponential average of weights and batch statistics; short at first, so that the start is forgotten."""
-    weight = 1 - min(decay, (1 + done) / (10 + done))
-    with torch.no_grad():
-        for average, value in zip(
-            state.average.state_dict().values(), state.network.state_dict().values(), strict=True
-        ):
-            if average.dtype.is_floating_point:
-                average.lerp_(value, weight)
-            else:
-                average.copy_(value)
+def _is_out_of_patience(state: TrainingState, recipe: Recipe) -> bool:
+    return bool(recipe.patience) and state.epoch - state.best_epoch >= recipe.patience and state.step == 0
 
 
-def _validate(state: TrainingState, val: PhotoSet, recipe: Recipe, steps: int, batch: int) -> EpochMetrics:
-    logits = predict_logits(state.average, val, recipe)
+def _validate(state: TrainingState, training: Training, steps: int, batch: int) -> EpochMetrics:
+    """What the epoch gave. Raises ModelError when the loss is no number any more."""
+    val, answers = training.val, training.answers
+    val_loss = val_accuracy = None
+    if len(val):
+        logits = predict_logits(state.average, val, training.recipe, training.ranks)
+        val_loss = log_loss(answers.probability_of_truth(answers.probabilities(logits), val.targets))
+        val_accuracy = float(answers.correct(answers.probabilities(logits), val.targets).mean())
+    if not math.isfinite(state.loss_sum if val_loss is None else val_loss):
+        raise ModelError(
+            f"training went astray: in epoch {state.epoch + 1} the loss is no number",
+            where=str(training.run),
+            do="begin anew with a smaller learning_rate",
+        )
     return EpochMetrics(
         epoch=state.epoch + 1,
         train_loss=state.loss_sum / steps,
-        val_loss=log_loss(logits, val.targets),
-        val_accuracy=float((logits.argmax(axis=1) == val.targets).mean()),
+        train_loss_sum=state.loss_sum,
+        val_loss=val_loss,
+        val_accuracy=val_accuracy,
+        learning_rate=state.optimizer.param_groups[0]["lr"],
         photos_per_second=steps * batch / state.seconds,
         seconds=state.seconds,
     )
@@ -270,23 +302,3 @@ def _step(state: TrainingState, recipe: Recipe, steps: int) -> Step:
     rate = recipe.batch_size / per_step
     loss = state.loss_sum / state.step
     return Step(state.epoch + 1, recipe.epochs, state.step, steps, loss, rate, left * per_step)
-
-
-def _autocast(device: torch.device, recipe: Recipe) -> AbstractContextManager[Any]:
-    """bf16 where the processor computes it; elsewhere it would be slower than float."""
-    if recipe.autocast == "off":
-        return nullcontext()
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
-    return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this processor multiplies bf16 by instruction (AVX-512 BF16 or AMX)."""
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
-
-
-def _quiet_worker(_: int) -> None:
-    """Ctrl-C is for the main process, which saves; and a worker needs one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)

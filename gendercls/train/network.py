@@ -14,6 +14,7 @@ from torchvision.models import Inception_V3_Weights, inception_v3
 
 from gendercls.errors import ModelError
 from gendercls.train.checkpoint import FORMAT, load_tensors, sha256_of
+from gendercls.train.parallel import WholeBatchDropout
 
 FEATURES = 2048
 
@@ -27,9 +28,8 @@ class Network(nn.Module):
 
     def __init__(self, classes: int, *, dropout: float, input_range: tuple[float, float], fresh: bool = False) -> None:
         super().__init__()
-        self.backbone = inception_v3(
-            weights=None, aux_logits=False, transform_input=False, init_weights=fresh, dropout=dropout
-        )
+        self.backbone = inception_v3(weights=None, aux_logits=False, transform_input=False, init_weights=fresh)
+        self.backbone.dropout = self.dropout = WholeBatchDropout(dropout)
         self.backbone.fc = nn.Identity()
         self.head = nn.Linear(FEATURES, classes)
         self.input_range = input_range

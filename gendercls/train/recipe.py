@@ -19,7 +19,10 @@ _CHANGE = "change the recipe or --set it"
 _WORD_CHOICES: dict[str, tuple[str, ...]] = {
     "fit": get_args(Fit),
     "resampling": get_args(Resampling),
-    "autocast": ("auto", "off"),
+    "schedule": ("cosine", "constant"),
+    "autocast": ("auto", "bf16", "fp16", "off"),
+    "keep": ("best", "last"),
+    "epoch_line": ("means", "sums"),
 }
 
 
@@ -35,16 +38,27 @@ class Recipe:
     # Who validates and who tests, where the data has no split of its own.
     val_fraction: float
     test_fraction: float
-    # Optimisation: AdamW, a linear warm-up and a cosine down to zero.
+    # No more photos than this in a part, chosen at random; 0 takes all.
+    train_photos: int
+    test_photos: int
+    # Optimisation: AdamW, a linear warm-up over a share of all steps, then a cosine to zero or a constant rate.
     epochs: int
     batch_size: int
     learning_rate: float
     head_learning_rate: float
-    weight_decay: float
+    schedule: Literal["cosine", "constant"]
     warmup_fraction: float
+    weight_decay: float
+    # The longest gradient; 0 leaves gradients as they are.
     gradient_clip: float
+    # How much of the running average of the weights stays at each step; 0 keeps no average.
     ema_decay: float
-    autocast: Literal["auto", "off"]
+    autocast: Literal["auto", "bf16", "fp16", "off"]
+    # Which epoch's weights are kept, and after how many epochs without a better one training ends; 0 never ends early.
+    keep: Literal["best", "last"]
+    patience: int
+    # A class rarer than this share is weighted up in the loss; 0 weights none.
+    balance_below: float
     # Regularisation.
     dropout: float
     label_smoothing: float
@@ -65,9 +79,10 @@ class Recipe:
     low_resolution: float
     jpeg: float
     erasing: float
-    # Speed alone; the result does not depend on it.
+    # Speed and looks alone; the result does not depend on them.
     workers: int
     checkpoint_minutes: float
+    epoch_line: Literal["means", "sums"]
     # The range that the initial weights expect of a photo's values.
     input_range: tuple[float, float]
 
@@ -124,6 +139,12 @@ def recipe_from(values: Mapping[str, Any], *, where: str) -> Recipe:
     if recipe.val_fraction + recipe.test_fraction >= 1:
         fractions = f"val_fraction = {recipe.val_fraction} and test_fraction = {recipe.test_fraction}"
         raise RecipeError(f"{fractions} leave nothing to train on", where=where, do=_CHANGE)
+    if recipe.patience and recipe.keep == "last":
+        raise RecipeError(
+            f"patience = {recipe.patience} waits for a better epoch, but keep = 'last' takes the last one",
+            where=where,
+            do="set keep=best or patience=0",
+        )
     return recipe
 
 
@@ -176,12 +197,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-_ABOVE_ZERO = {"epochs", "batch_size", "learning_rate", "head_learning_rate", "gradient_clip", "checkpoint_minutes"}
-_ABOVE_ZERO |= {"crop_min", "val_fraction", "test_fraction"}
+_ABOVE_ZERO = {"epochs", "batch_size", "learning_rate", "head_learning_rate", "checkpoint_minutes"}
+_ABOVE_ZERO |= {"crop_min", "test_fraction"}
 _AT_LEAST_ONE = {"zoom_out", "aspect"}
-_FROM_ZERO = {"weight_decay", "rotation", "workers", "brightness", "contrast", "saturation"}
+_FROM_ZERO = {"weight_decay", "gradient_clip", "rotation", "workers", "brightness", "contrast", "saturation"}
+_FROM_ZERO |= {"train_photos", "test_photos", "patience"}
 _SHARES = {"val_fraction", "test_fraction", "warmup_fraction", "ema_decay", "dropout", "label_smoothing", "crop_min"}
-_SHARES |= {"zoom_out_probability", "flip", "hue", "grey", "blur", "low_resolution", "jpeg", "erasing"}
+_SHARES |= {"zoom_out_probability", "flip", "hue", "grey", "blur", "low_resolution", "jpeg", "erasing", "balance_below"}
 _SMALLEST_INPUT = 75  # Inception-v3's strides leave nothing of a smaller photo.
 
 

@@ -12,7 +12,15 @@ import pytest
 import torch
 
 from gendercls.errors import GenderclsError, ModelError, OutputError
-from gendercls.train.checkpoint import FORMAT, load_checkpoint, load_tensors, save_tensors, sha256_of
+from gendercls.train.checkpoint import (
+    FORMAT,
+    load_checkpoint,
+    load_tensors,
+    save_state,
+    save_tensors,
+    save_text,
+    sha256_of,
+)
 
 GOOD = {"format": FORMAT, "weights": {"a": torch.arange(6.0)}, "progress": [1, 2.5], "name": "x"}
 DAMAGED = (
@@ -131,12 +139,50 @@ def test_a_write_that_fails_leaves_the_old_file(saved: Path) -> None:
             save_tensors(saved, {"format": FORMAT, "weights": torch.zeros(1_000_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    what, where, do = str(caught.value).splitlines()
-    assert what.startswith("the checkpoint could not be written: ")
-    assert where == f"  where: {saved}"
-    assert do == "  do:    free some disk; the checkpoint before it stands, and --resume continues from there"
+    assert str(caught.value) == (
+        "a file of the run could not be written: the disk took only a part of it\n"
+        f"  where: {saved}\n"
+        "  do:    free some disk; what was there before stands, and --resume continues from there"
+    )
     assert saved.read_bytes() == before
     assert os.listdir(saved.parent) == ["last.pt"]
+
+
+def test_any_changed_byte_of_a_tensor_is_refused(saved: Path) -> None:
+    """A state whose numbers were changed on the disk is refused, though torch itself would read it."""
+    data = bytearray(saved.read_bytes())
+    at = bytes(data).index(torch.arange(6.0).numpy().tobytes())
+    data[at + 9] ^= 1
+    saved.write_bytes(data)
+    assert torch.load(saved, weights_only=True)["weights"]["a"].tolist() != GOOD["weights"]["a"].tolist()  # type: ignore[index]
+    assert refusal(load_tensors, saved) == DAMAGED
+
+
+def test_the_state_before_the_last_is_kept(saved: Path) -> None:
+    """A new state leaves the one before it beside itself, and no third."""
+    first = saved.read_bytes()
+    save_state(saved, {"format": FORMAT, "step": 2})
+    assert saved.with_name("last.prev.pt").read_bytes() == first
+    save_state(saved, {"format": FORMAT, "step": 3})
+    assert load_checkpoint(saved.with_name("last.prev.pt"))["step"] == 2
+    assert load_checkpoint(saved)["step"] == 3
+    assert sorted(os.listdir(saved.parent)) == ["last.prev.pt", "last.pt"]
+
+
+def test_a_text_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    """A text that cannot be written leaves the old one; names that are not UTF-8 keep their bytes."""
+    path = tmp_path / "split.csv"
+    save_text(path, "a\udcff\n")
+    assert path.read_bytes() == b"a\xff\n"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="could not be written: File too large"):
+            save_text(path, "x" * 5000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"a\xff\n"
+    assert os.listdir(tmp_path) == ["split.csv"]
 
 
 def test_a_new_checkpoint_takes_the_olds_place_in_one_step(saved: Path) -> None:

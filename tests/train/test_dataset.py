@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,29 +11,36 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from torch.utils.data import DataLoader
 
-from gendercls.images import decode, to_array
+from gendercls.errors import PhotoError
+from gendercls.images import to_array
+from gendercls.train.cache import Form, fill_cache, open_cache
 from gendercls.train.dataset import (
     EpochBatches,
-    JpegAgain,
-    LowResolution,
     PhotoSet,
     TrainingViews,
-    augmentation,
     check_photos,
     evaluation_loader,
+    training_loader,
 )
-from gendercls.train.recipe import Recipe, load_recipe
+from gendercls.train.recipe import load_recipe
 
 RECIPE = load_recipe("default", ["size=75", "jpeg=0.5", "blur=0.5", "erasing=0.5", "grey=0.5", "low_resolution=0.5"])
 
 
 @pytest.fixture(scope="module")
-def photos(small_data: Path) -> PhotoSet:
-    paths = sorted(small_data.glob("*.jpg"))[:12]
-    return PhotoSet(paths, np.arange(len(paths)) % 2)
+def photos(celeba: Path, fairface: Path) -> PhotoSet:
+    """Twelve real photos, and targets of three attributes, some of them unknown."""
+    faces = sorted((fairface / "train").iterdir())
+    paths = sorted((celeba / "img_align_celeba").iterdir())[:8] + faces[:2] + faces[-2:]
+    return PhotoSet(paths, np.arange(36, dtype=np.int8).reshape(12, 3) % 4 % 3 - 1)
+
+
+def with_cache(photos: PhotoSet, folder: Path, form: Form) -> PhotoSet:
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in photos.paths]
+    fill_cache(folder, photos.paths, digests, RECIPE, form, lambda line: None)
+    return PhotoSet(photos.paths, photos.targets, open_cache(folder, digests, RECIPE, form))
 
 
 def views(photos: PhotoSet, workers: int, order: list[int], *, epoch: int = 0, seed: int = 1) -> dict[int, bytes]:
@@ -69,42 +77,94 @@ def test_views_leave_the_random_state_alone(photos: PhotoSet) -> None:
 
 
 def test_a_view_is_a_photo_of_the_models_size(photos: PhotoSet) -> None:
-    """A view is uint8 [H, W, 3] of the recipe's size, with the photo's class."""
-    for number in range(len(photos)):
-        pixels, target = TrainingViews(photos, RECIPE, 1)[0, number]
-        assert (pixels.shape, pixels.dtype) == ((75, 75, 3), torch.uint8)
-        assert target == number % 2
+    """A view is uint8 [H, W, 3] of the recipe's size, with the photo's targets, int8 [K]."""
+    for size in (75, 96):
+        for number in range(len(photos)):
+            pixels, targets = TrainingViews(photos, load_recipe("default", [f"size={size}"]), 1)[0, number]
+            assert (pixels.shape, pixels.dtype) == ((size, size, 3), torch.uint8)
+            assert targets.dtype == torch.int8
+            assert targets.tolist() == photos.targets[number].tolist()
 
 
-def test_without_augmentation_a_view_is_the_whole_photo(small_data: Path) -> None:
-    """A recipe whose augmentation is all off squashes the whole photo to the model's size and changes nothing else."""
-    off = dict.fromkeys(
-        ("rotation", "zoom_out_probability", "flip", "brightness", "contrast", "saturation", "hue", "grey", "blur"), 0
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_sees_the_same_with_and_without_a_cache(photos: PhotoSet, tmp_path: Path, workers: int) -> None:
+    """A cache changes no bit of any batch of views, in one process or several."""
+    batches = EpochBatches(len(photos), 4, seed=3)
+    recipe = load_recipe("default", ["size=75", f"workers={workers}"])
+    plain = list(training_loader(photos, recipe, 3, batches))
+    cached = list(training_loader(with_cache(photos, tmp_path, "views"), recipe, 3, batches))
+    assert len(plain) == 3
+    for (pixels, targets), (from_cache, same_targets) in zip(plain, cached, strict=True):
+        assert (pixels.shape, targets.shape, targets.dtype) == ((4, 75, 75, 3), (4, 3), torch.int8)
+        assert torch.equal(pixels, from_cache)
+        assert torch.equal(targets, same_targets)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_sees_the_same_with_and_without_a_cache(photos: PhotoSet, tmp_path: Path, workers: int) -> None:
+    """Evaluation from a cache has the pixels of classify, bit for bit, and needs the files no more."""
+    cached = with_cache(photos, tmp_path, "evaluation")
+    gone = PhotoSet([Path("gone") / path.name for path in photos.paths], photos.targets, cached.cached)
+    pixels, targets = next(iter(evaluation_loader(gone, RECIPE.preprocessing(), workers)))
+    np.testing.assert_array_equal(targets, photos.targets)
+    for path, row in zip(photos.paths, pixels.numpy(), strict=True):
+        np.testing.assert_array_equal(row, to_array(path.read_bytes(), RECIPE.preprocessing()))
+
+
+def test_a_cache_reaches_workers_that_are_no_copies(
+    photos: PhotoSet, tmp_path: Path, expected: dict[int, bytes]
+) -> None:
+    """Workers that begin as new processes open the cache's files themselves, also after this process opened them."""
+    cached = with_cache(photos, tmp_path, "views")
+    order = list(range(len(photos)))
+    assert views(cached, 0, order) == expected
+    loader = DataLoader(
+        TrainingViews(cached, RECIPE, 1),
+        batch_sampler=[[(0, n)] for n in order],
+        num_workers=1,
+        multiprocessing_context="spawn",
     )
-    off |= {"low_resolution": 0, "jpeg": 0, "erasing": 0, "crop_min": 1, "aspect": 1.25}
-    recipe = load_recipe("default", ["size=75", "fit=squash", *(f"{key}={value}" for key, value in off.items())])
-    path = small_data / "00.jpg"
-    torch.manual_seed(0)
-    view = augmentation(recipe)(decode(path.read_bytes())).permute(1, 2, 0).numpy()
-    plain = to_array(path.read_bytes(), recipe.preprocessing())
-    assert np.abs(view.astype(int) - plain).mean() < 12  # a crop may be a little smaller than the photo
+    assert {n: pixels.numpy().tobytes() for n, (pixels, _) in zip(order, loader, strict=True)} == expected
 
 
-def test_jpeg_again_loses_a_little(small_data: Path) -> None:
-    """A photo that was saved as a JPEG again has its size, mode and look, and other bytes."""
-    photo = decode((small_data / "00.jpg").read_bytes())
-    again = JpegAgain(30, 31)(photo)
-    assert (again.size, again.mode) == (photo.size, "RGB")
-    difference = np.abs(np.asarray(again, int) - np.asarray(photo, int))
-    assert 0 < difference.mean() < 12
+@pytest.mark.parametrize("cache", [False, True])
+def test_processes_share_the_photos(photos: PhotoSet, tmp_path: Path, cache: bool) -> None:
+    """The shares of several processes are every photo once, with its targets and pixels."""
+    whole = with_cache(photos, tmp_path, "evaluation") if cache else photos
+    for rank in range(2):
+        share = whole.share(rank, 2)
+        pixels, targets = next(iter(evaluation_loader(share, RECIPE.preprocessing(), 0)))
+        assert share.paths == photos.paths[rank::2]
+        np.testing.assert_array_equal(targets, photos.targets[rank::2])
+        for path, row in zip(share.paths, pixels.numpy(), strict=True):
+            np.testing.assert_array_equal(row, to_array(path.read_bytes(), RECIPE.preprocessing()))
 
 
-def test_low_resolution_blurs_and_keeps_the_size(small_data: Path) -> None:
-    """A photo that was made small and large again has its size and less detail."""
-    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (90, 60, 3)).astype(np.uint8))
-    blurred = LowResolution(75)(noise)
-    assert blurred.size == (60, 90)
-    assert np.asarray(blurred).std() < 0.8 * np.asarray(noise).std()
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photo_that_is_lost_meanwhile_is_named(celeba: Path, tmp_path: Path, workers: int) -> None:
+    """A photo that vanishes or is damaged while the network trains is an error that names it, from any process."""
+    source = celeba / "img_align_celeba" / "000001.jpg"
+    paths = [tmp_path / f"{n}.jpg" for n in range(4)]
+    for path in paths:
+        path.write_bytes(source.read_bytes())
+    photos = PhotoSet(paths, np.zeros((4, 2), np.int8))
+    recipe = load_recipe("default", ["size=75", f"workers={workers}"])
+    for spoil, reason in (
+        (lambda path: path.unlink(), "No such file or directory"),
+        (lambda path: path.write_bytes(b""), "empty file"),
+    ):
+        spoil(paths[2])
+        for loader in (
+            training_loader(photos, recipe, 1, EpochBatches(4, 2, 1)),
+            evaluation_loader(photos, recipe.preprocessing(), workers),
+        ):
+            with pytest.raises(PhotoError) as caught:
+                list(loader)
+            assert str(caught.value) == (
+                f"a photo can no longer be read: {reason}\n"
+                f"  where: {paths[2]}\n"
+                "  do:    put it back and continue with --resume, or begin anew without it"
+            )
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -113,7 +173,7 @@ def test_evaluation_pixels_are_those_of_classify(photos: PhotoSet, workers: int,
     """Validation and test see `images.to_array` of each photo, in order, and nothing else."""
     pre = load_recipe("default", ["size=80", f"fit={fit}"]).preprocessing()
     pixels, targets = next(iter(evaluation_loader(photos, pre, workers)))
-    assert targets.tolist() == photos.targets.tolist()
+    np.testing.assert_array_equal(targets, photos.targets)
     for path, row in zip(photos.paths, pixels.numpy(), strict=True):
         np.testing.assert_array_equal(row, to_array(path.read_bytes(), pre, name=path.name))
 
@@ -136,6 +196,18 @@ def test_an_epoch_has_each_photo_at_most_once(
     assert len(whole) == len(batches)
     batches.first_step = data.draw(st.integers(0, len(whole)))
     assert list(batches) == whole[batches.first_step :]
+
+
+@settings(deadline=None)
+@given(photos=st.integers(4, 60), share=st.integers(1, 6), world=st.integers(1, 4), seed=st.integers(0, 9))
+def test_several_processes_have_the_batches_of_one(photos: int, share: int, world: int, seed: int) -> None:
+    """Batches do not depend on the number of processes; each has every world-th photo of each."""
+    together = [EpochBatches(photos, share * world, seed, rank, world) for rank in range(world)]
+    whole = list(EpochBatches(photos, together[0].batch_size, seed))
+    assert {len(batches) for batches in together} == {len(whole)}
+    for batch, *shares in zip(whole, *together, strict=True):
+        assert shares == [batch[rank::world] for rank in range(world)]
+        assert len({len(part) for part in shares}) == 1
 
 
 def test_epochs_are_shuffled_each_for_itself() -> None:
@@ -171,9 +243,3 @@ def test_a_photo_that_cannot_be_used_is_known_before_training(
     assert checks[1].digest == ""
     assert checks[0].digest != checks[2].digest
     assert [len(check.digest) for check in checks] == [64, 0, 64]
-
-
-def test_the_recipe_decides_the_size(photos: PhotoSet) -> None:
-    """Views have the size of their recipe."""
-    recipe: Recipe = load_recipe("default", ["size=96"])
-    assert TrainingViews(photos, recipe, 1)[0, 0][0].shape == (96, 96, 3)

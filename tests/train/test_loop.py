@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from gendercls.errors import InterruptedRunError, ModelError
+from gendercls.answers import answers_for
+from gendercls.errors import InterruptedRunError, ModelError, PhotoError
 from gendercls.train.checkpoint import load_checkpoint, save_tensors
 from gendercls.train.dataset import PhotoSet
-from gendercls.train.loop import EpochMetrics, Step, begin, cpu_has_bf16, predict_logits, train_epochs
+from gendercls.train.events import EpochMetrics, Step
+from gendercls.train.loop import Training, begin, predict_logits, train_epochs
 from gendercls.train.network import Network
 from gendercls.train.recipe import load_recipe
 from gendercls.train.run import TrainOptions, train
@@ -60,15 +63,14 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     )
     said: list[object] = []
     train(small_options(out, f"workers={workers}", resume=True), said.append, lambda: False)
-    assert f"continuing in epoch {1 + steps // 4}, step {1 + steps % 4}" in said
+    assert f"continuing from last.pt in epoch {1 + steps // 4}, step {1 + steps % 4}" in said
     assert sum(isinstance(event, Step) for event in said) == 8 - steps
     assert_same_run(small_run, out)
 
 
 def test_a_finished_run_can_be_resumed(small_run: Path, small_options: Options, tmp_path: Path) -> None:
     """Resuming a finished run trains nothing more and gives the same result."""
-    for file in small_run.iterdir():
-        (tmp_path / file.name).write_bytes(file.read_bytes())
+    shutil.copytree(small_run, tmp_path, dirs_exist_ok=True)
     said: list[object] = []
     result = train(small_options(tmp_path, resume=True), said.append, lambda: False)
     assert not [event for event in said if isinstance(event, Step)]
@@ -86,7 +88,7 @@ def test_the_best_epoch_is_kept(small_run: Path) -> None:
 @pytest.fixture
 def parts(small_data: Path) -> PhotoSet:
     paths = sorted(small_data.glob("*.jpg"))[:8]
-    return PhotoSet(paths, np.arange(8) % 2)
+    return PhotoSet(paths, np.eye(2, dtype=np.int8)[np.arange(8) % 2])
 
 
 def test_a_loss_that_is_no_number_ends_the_run(parts: PhotoSet, tmp_path: Path) -> None:
@@ -98,19 +100,104 @@ def test_a_loss_that_is_no_number_ends_the_run(parts: PhotoSet, tmp_path: Path) 
     with pytest.raises(ModelError) as caught:
         train_epochs(
             begin(network, recipe, torch.device("cpu")),
-            *(parts, parts, recipe),
-            seed=1,
-            run=tmp_path,
-            save_best=lambda average, metrics: kept.append(metrics),
-            report=lambda event: None,
-            stop=lambda: False,
+            Training(
+                recipe=recipe,
+                answers=answers_for(False, ["female", "male"]),
+                train=parts,
+                val=parts,
+                seed=1,
+                run=tmp_path,
+                report=lambda event: None,
+                stop=lambda: False,
+                save_best=lambda average, metrics: kept.append(metrics),
+            ),
         )
     assert str(caught.value) == (
-        "training went astray: in epoch 1 the validation loss is no number\n"
+        "training went astray: in epoch 1 the loss is no number\n"
         f"  where: {tmp_path}\n"
         "  do:    begin anew with a smaller learning_rate"
     )
     assert not kept
+
+
+@pytest.mark.parametrize("damage", ["cut off", "gone", "a byte changed"])
+def test_a_damaged_state_is_refused_and_the_one_before_it_used(
+    small_run: Path, small_options: Options, tmp_path: Path, damage: str
+) -> None:
+    """Whatever became of last.pt, the run goes on from the state before, to the uninterrupted run's weights."""
+    shutil.copytree(small_run, tmp_path, dirs_exist_ok=True)
+    last = tmp_path / "last.pt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 255
+    if damage == "gone":
+        last.unlink()
+    else:
+        last.write_bytes(content if damage == "a byte changed" else content[:5000])
+    said: list[object] = []
+    train(small_options(tmp_path, resume=True), said.append, lambda: False)
+    assert "continuing from last.prev.pt in epoch 2, step 1" in said
+    refused = f"not used: {last}: the weights file is damaged, or holds something else than tensors and plain values; "
+    assert (f"{refused}nothing in it was run" in said) == (damage != "gone")
+    assert_same_run(small_run, tmp_path)
+
+
+def test_states_that_are_all_damaged_end_the_run(small_run: Path, small_options: Options, tmp_path: Path) -> None:
+    """With no state that can be read a run does not begin anew in silence."""
+    shutil.copy(small_run / "recipe.toml", tmp_path)
+    for name in ("last.pt", "last.prev.pt"):
+        (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(ModelError) as caught:
+        train(small_options(tmp_path, resume=True), lambda event: None, lambda: False)
+    assert caught.value.where == str(tmp_path / "last.pt")
+
+
+def test_a_run_ends_when_no_epoch_is_better(small_options: Options, tmp_path: Path) -> None:
+    """With patience a run ends early, says so, and keeps the best epoch; resumed, it does not go on."""
+    changes = ("epochs=9", "patience=1", "learning_rate=0.5", "warmup_fraction=0")
+    said: list[object] = []
+    result = train(small_options(tmp_path / "run", *changes), said.append, lambda: False)
+    epochs = [event.epoch for event in said if isinstance(event, EpochMetrics)]
+    assert epochs == list(range(1, result.best.epoch + 2))
+    assert len(epochs) < 9
+    assert f"ended early: no epoch was better than epoch {result.best.epoch}" in said
+    again: list[object] = []
+    train(small_options(tmp_path / "run", *changes, resume=True), again.append, lambda: False)
+    assert not [event for event in again if isinstance(event, Step)]
+
+
+def test_fp16_goes_on_bit_for_bit(small_options: Options, tmp_path: Path) -> None:
+    """The scaler that fp16 needs is part of the state: a stopped run has the uninterrupted run's weights."""
+    changes = ("autocast=fp16", "epochs=1")
+    train(small_options(tmp_path / "whole", *changes), lambda event: None, lambda: False)
+    with pytest.raises(InterruptedRunError):
+        train(small_options(tmp_path / "run", *changes), lambda event: None, stop_after(2))
+    train(small_options(tmp_path / "run", *changes, resume=True), lambda event: None, lambda: False)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["scaler"]["scale"] > 1
+
+
+def test_a_photo_that_changes_ends_the_run_with_all_saved(
+    small_options: Options, small_data: Path, tmp_path: Path
+) -> None:
+    """A photo that is gone in the midst of training is named; put back, the run goes on as if nothing had been."""
+    data = Path(shutil.copytree(small_data, tmp_path / "data"))
+    options = {"data": data}
+    train(small_options(tmp_path / "whole", **options), lambda event: None, lambda: False)
+
+    def take_away(event: object) -> None:
+        if isinstance(event, EpochMetrics) and event.epoch == 1:
+            (data / "09.jpg").rename(tmp_path / "09.jpg")
+
+    with pytest.raises(PhotoError) as caught:
+        train(small_options(tmp_path / "run", **options), take_away, lambda: False)
+    assert str(caught.value) == (
+        "a photo can no longer be read: No such file or directory\n"
+        f"  where: {data / '09.jpg'}\n"
+        "  do:    put it back and continue with --resume, or begin anew without it"
+    )
+    (tmp_path / "09.jpg").rename(data / "09.jpg")
+    train(small_options(tmp_path / "run", resume=True, **options), lambda event: None, lambda: False)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -151,9 +238,3 @@ def test_logits_do_not_depend_on_the_batch(parts: PhotoSet) -> None:
         for path in (parts.paths[2], parts.paths[7])
     ]
     np.testing.assert_allclose(alone, together[[2, 7]], atol=1e-5)
-
-
-def test_bf16_is_what_the_processor_says() -> None:
-    """bf16 is used only where the processor's own flags name it."""
-    flags = Path("/proc/cpuinfo").read_text().split()
-    assert cpu_has_bf16() == bool({"avx512_bf16", "amx_tile"} & set(flags))

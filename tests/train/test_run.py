@@ -21,7 +21,9 @@ import torch
 from gendercls.errors import GenderclsError
 from gendercls.labels import parse_classes
 from gendercls.train.checkpoint import load_checkpoint
-from gendercls.train.run import PreparedData, TrainOptions, default_run_folder, prepare, train
+from gendercls.train.data import PreparedData, prepare
+from gendercls.train.folder import default_run_folder
+from gendercls.train.run import TrainOptions, train
 
 Options = Callable[..., TrainOptions]
 
@@ -35,7 +37,8 @@ def refusal(options: TrainOptions) -> str:
 def prepared(options: TrainOptions) -> tuple[PreparedData, list[str]]:
     """What a run takes from the data, and what it says of that."""
     said: list[str] = []
-    return prepare(options, lambda event: said.append(str(event))), said
+    data = prepare(options.data, options.classes, options.split, options.seed, options.recipe, said.append)
+    return data, said
 
 
 @pytest.fixture
@@ -48,7 +51,17 @@ def photos(small_data: Path) -> list[Path]:
 
 def test_a_run_leaves_its_files_and_no_other(small_run: Path) -> None:
     """A finished run has weights, metrics, the recipe and the split; nothing temporary stays."""
-    assert sorted(os.listdir(small_run)) == ["best.pt", "last.pt", "metrics.jsonl", "recipe.toml", "split.csv"]
+    assert sorted(os.listdir(small_run)) == [
+        "best.pt",
+        "last.prev.pt",
+        "last.pt",
+        "metrics.jsonl",
+        "predictions.csv",
+        "recipe.toml",
+        "result.json",
+        "split.csv",
+        "tensorboard",
+    ]
 
 
 def test_the_recipe_file_says_what_decided_the_run(small_run: Path, small_options: Options, small_data: Path) -> None:
@@ -142,7 +155,7 @@ def test_data_is_taken_as_people_have_it(
     assert (data.labels.source, [c.name for c in data.classes], data.mode) == (source, names, mode)
     assert tuple(len(data.photos(part)) for part in ("train", "val", "test")) == sizes
     assert all(path.is_file() for part in ("train", "val", "test") for path in data.photos(part).paths)
-    assert data.left_out == ()
+    assert not [line for line in said if line.startswith("left out")]
     assert any(line.startswith(f"train: {sizes[0]} photos (") and line.endswith(f"split {mode}") for line in said)
 
 
@@ -153,7 +166,8 @@ def test_composed_classes_leave_out_what_no_rule_covers(
     classes = parse_classes("young-man=Male&Young;young-woman=!Male&Young;old-man=Male&!Young")
     data, said = prepared(small_options(tmp_path, data=kaggle(tmp_path, photos), classes=classes))
     expected = [(0, 1, 2, 1, 0, -1)[number % 6] for number in range(48)]
-    assert data.targets.tolist() == [target for target in expected if target >= 0]
+    assert data.targets.argmax(axis=1).tolist() == [target for target in expected if target >= 0]
+    assert data.targets.sum(axis=1).tolist() == [1] * 40
     assert "classes: young-man = Male&Young, young-woman = !Male&Young, old-man = Male&!Young" in said
     assert "left out: no class rule covers them (8)" in said
 
