@@ -65,7 +65,7 @@ def kill_and_compare(
     while kills < options.kills:
         run = Run(data, scratch / f"killed-{finished}", options)
         while True:
-            after = moments.uniform(0.05, 0.95) * usual if kills < options.kills else None
+            after = moments.uniform(0.05, 0.6) * usual if kills < options.kills else None
             if not run.go_on(after):
                 break
             kills += 1

@@ -16,7 +16,9 @@ from gendercls.errors import LabelError, RecipeError
 from gendercls.labels import ALL_ATTRIBUTES, ClassRule, Labels, read_labels
 from gendercls.labels.rules import opinions_in
 from gendercls.labels.splits import PARTS, SplitMode, make_split, split_mode
-from gendercls.train.dataset import PhotoSet, check_photos
+from gendercls.train.audit.findings import LabelledPhotos, short_audit
+from gendercls.train.audit.photos import PhotoCheck, check_photos
+from gendercls.train.dataset import PhotoSet
 from gendercls.train.recipe import Recipe
 
 Say = Callable[[str], None]
@@ -69,12 +71,13 @@ def prepare(data: Path, classes: Classes, split: SplitMode | None, seed: int, re
         say(note)
     say(f"licence of the data: {labels.licence}")
     independent = classes == ALL_ATTRIBUTES
-    rules = labels.attribute_rules() if independent else _rules(labels, classes)
-    targets = labels.assign_each(rules) if independent else _one_hot(labels.assign(rules), len(rules))
+    rules, targets, is_used = class_targets(labels, classes)
     left_out: Counter[str] = Counter()
     is_used = np.asarray((targets >= 0 if independent else targets == 1).any(axis=1))
     left_out["no attribute is known" if independent else "no class rule covers them"] = int((~is_used).sum())
-    digests = _open_photos(labels, is_used, left_out, recipe, say)
+    used = np.flatnonzero(is_used)
+    checks = _open_photos(labels, is_used, left_out, recipe, say)
+    digests = {int(number): check.digest for number, check in zip(used, checks, strict=True)}
     mode = split_mode(labels, split)
     parts = _divide(labels, np.where(is_used, 0 if independent else targets.argmax(axis=1), -1), mode, recipe, seed)
     left_out["in no part of the split"] = int(((parts == "") & is_used).sum())
@@ -98,23 +101,36 @@ def prepare(data: Path, classes: Classes, split: SplitMode | None, seed: int, re
         _digest(labels, targets, parts, digests, kept),
     )
     _tell(prepared, left_out, say)
+    identity = None if labels.identity is None else labels.identity[used]
+    keys = [labels.keys[n] for n in used]
+    for line in short_audit(
+        LabelledPhotos(checks, keys, targets[used], prepared.names, independent, identity, parts[used])
+    ):
+        say(line)
     return prepared
 
 
-def _rules(labels: Labels, classes: Classes) -> tuple[ClassRule, ...]:
-    return classes if isinstance(classes, tuple) else labels.default_classes()
+def class_targets(
+    labels: Labels, classes: Classes
+) -> tuple[tuple[ClassRule, ...], NDArray[np.int8], NDArray[np.bool_]]:
+    """The rules of K classes, the targets of N photos, int8 ``[N, K]``, and which of them have one, ``[N]``.
 
-
-def _one_hot(assigned: NDArray[np.intp], classes: int) -> NDArray[np.int8]:
-    """int8 ``[N, K]`` from class numbers ``[N]``; all 0 for -1."""
-    chosen: NDArray[np.int8] = (assigned[:, None] == np.arange(classes)).astype(np.int8)
-    return chosen
+    Raises:
+        LabelError: the labels do not have what the classes need.
+    """
+    if classes == ALL_ATTRIBUTES:
+        rules = labels.attribute_rules()
+        targets = labels.assign_each(rules)
+        return rules, targets, np.asarray((targets >= 0).any(axis=1))
+    rules = classes if isinstance(classes, tuple) else labels.default_classes()
+    targets = (labels.assign(rules)[:, None] == np.arange(len(rules))).astype(np.int8)  # one-hot; 0 without a class
+    return rules, targets, np.asarray((targets == 1).any(axis=1))
 
 
 def _open_photos(
     labels: Labels, is_used: NDArray[np.bool_], left_out: Counter[str], recipe: Recipe, say: Say
-) -> dict[int, str]:
-    """SHA-256 by number of each photo that can be used; the others are counted, named, and used no more."""
+) -> list[PhotoCheck]:
+    """What each used photo holds. Those that cannot be used are counted, named, and used no more."""
     used = np.flatnonzero(is_used)
     say(f"opening {len(used):,} photos")
     checks = check_photos([labels.root / labels.keys[n] for n in used], recipe.preprocessing())
@@ -133,7 +149,7 @@ def _open_photos(
             where=str(labels.root),
             do="check that the photos lie there under the names that the labels use",
         )
-    return {int(number): check.digest for number, check in zip(used, checks, strict=True)}
+    return checks
 
 
 def _divide(labels: Labels, assigned: NDArray[np.intp], mode: SplitMode, recipe: Recipe, seed: int) -> NDArray[np.str_]:

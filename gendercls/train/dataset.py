@@ -6,10 +6,8 @@ a cache, which holds what decoding gives.
 
 from __future__ import annotations
 
-import hashlib
 import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,9 +127,12 @@ class EpochBatches(Sampler[list[View]]):
 class PhotoLoader(DataLoader[Any]):
     """Batches of (uint8 ``[B, H, W, 3]``, int8 ``[B, K]``). Raises PhotoError, which names the photo that was lost."""
 
-    def __init__(self, photos: Dataset[Example], **arguments: Any) -> None:
+    def __init__(self, photos: Dataset[Example], workers: int, **arguments: Any) -> None:
+        workers = min(workers, available_cores())  # more would only take turns, and torch warns of them
         super().__init__(
             _Outcomes(photos),
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
             collate_fn=_collate,
             worker_init_fn=_quiet_worker,
             # A loader draws a number for its workers; drawn from the network's own random state, a run that continues
@@ -149,14 +150,12 @@ class PhotoLoader(DataLoader[Any]):
 
 def training_loader(photos: PhotoSet, recipe: Recipe, seed: int, batches: EpochBatches) -> PhotoLoader:
     """Random views in batches; the epoch and its first step are those of ``batches`` when an iteration begins."""
-    views = TrainingViews(photos, recipe, seed)
-    ahead = 4 if recipe.workers else None
-    return PhotoLoader(views, batch_sampler=batches, num_workers=recipe.workers, prefetch_factor=ahead)
+    return PhotoLoader(TrainingViews(photos, recipe, seed), recipe.workers, batch_sampler=batches)
 
 
 def evaluation_loader(photos: PhotoSet, preprocessing: Preprocessing, workers: int) -> PhotoLoader:
     """The photos in their order, in batches of 64, without augmentation."""
-    return PhotoLoader(EvaluationPhotos(photos, preprocessing), batch_size=64, num_workers=workers)
+    return PhotoLoader(EvaluationPhotos(photos, preprocessing), workers, batch_size=64)
 
 
 class _Outcomes(Dataset[Example | PhotoError]):
@@ -200,28 +199,3 @@ def _quiet_worker(_: int) -> None:
     """Ctrl-C is for the main process, which saves; a worker needs one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-
-
-@dataclass(frozen=True, slots=True)
-class PhotoCheck:
-    """reason: why the photo cannot be used, empty where it can; digest: SHA-256 of its bytes."""
-
-    reason: str
-    digest: str
-
-
-def check_photos(paths: Sequence[Path], preprocessing: Preprocessing) -> list[PhotoCheck]:
-    """Decode every photo once, on all cores, so that training meets no surprise."""
-    with ProcessPoolExecutor(available_cores()) as pool:
-        return list(pool.map(_check_photo, paths, [preprocessing] * len(paths), chunksize=256))
-
-
-def _check_photo(path: Path, preprocessing: Preprocessing) -> PhotoCheck:
-    try:
-        data = path.read_bytes()
-        to_array(data, preprocessing, name=path.name)
-    except PhotoError as error:
-        return PhotoCheck(error.what, "")
-    except OSError as error:
-        return PhotoCheck(error.strerror or str(error), "")
-    return PhotoCheck("", hashlib.sha256(data).hexdigest())

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 
 from gendercls.answers import answers_for
-from gendercls.errors import DeviceError, GenderclsError, RecipeError, UsageError
+from gendercls.errors import GenderclsError, RecipeError, UsageError
 from gendercls.labels.rules import classes_to_json
 from gendercls.labels.splits import PARTS, SplitMode
 from gendercls.train.cache import Form, check_cache_folder, fill_cache, open_cache
 from gendercls.train.checkpoint import FORMAT, save_tensors
 from gendercls.train.data import Classes, PreparedData, prepare, split_rows
 from gendercls.train.dataset import PhotoSet
+from gendercls.train.device import choose_device
 from gendercls.train.events import EpochMetrics, Report
 from gendercls.train.folder import check_run_folder, write_metrics, write_run_files
 from gendercls.train.loop import Training, begin, restore_last, train_epochs
@@ -61,10 +62,10 @@ def train(options: TrainOptions, report: Report, stop: Callable[[], bool]) -> Tr
         InterruptedRunError: ``stop`` said so; ``--resume`` continues.
     """
     _check_seed(options.seed)
-    _device(options.device)
+    choose_device(options.device)
     with joined(options.device) as (ranks, device):
         try:
-            return _train(options, ranks, _device(device), report if ranks.leads else _say_nothing, stop)
+            return _train(options, ranks, choose_device(device), report if ranks.leads else _say_nothing, stop)
         except GenderclsError:
             with suppress(OSError):  # unless something was left there
                 options.out.rmdir()
@@ -180,21 +181,6 @@ def _record(options: TrainOptions, data: PreparedData, initial: InitialWeights) 
         "photos": counts,
         "data_digest": data.digest,
     }
-
-
-def _device(asked: str) -> torch.device:
-    if asked == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = asked.partition(":")
-    if kind not in ("cpu", "cuda") or (number and (kind != "cuda" or not number.isdecimal())):
-        raise UsageError(f"no device {asked!r}", where="--device", do="use auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise DeviceError(
-            f"torch finds {'no such' if torch.cuda.is_available() else 'no'} CUDA device",
-            where=f"--device {asked}",
-            do="use --device cpu, or mend the GPU's driver",
-        )
-    return torch.device(asked)
 
 
 def _check_seed(seed: int) -> None:

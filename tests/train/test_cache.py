@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
+import pickle
 import resource
 import shutil
 import signal
@@ -107,7 +108,8 @@ def test_a_changed_photo_is_decoded_anew(tmp_path: Path, photos: Photos) -> None
 @pytest.mark.parametrize("other", [{"size": 80}, {"fit": "pad"}, {"resampling": "lanczos"}])
 def test_photos_for_another_recipe_lie_apart(tmp_path: Path, photos: Photos, other: dict[str, object]) -> None:
     """Evaluation's pixels depend on size, fit and resampling, and each recipe gets its own."""
-    few, recipe = (photos[0][:4], photos[1][:4]), load_recipe("default", [f"{k}={v}" for k, v in other.items()])
+    few, changes = (photos[0][:4], photos[1][:4]), {"size": 75} | other
+    recipe = load_recipe("default", [f"{key}={value}" for key, value in changes.items()])
     fill(tmp_path, few, form="evaluation")
     fill(tmp_path, few, form="evaluation", recipe=recipe)
     assert_holds(tmp_path, few, form="evaluation")
@@ -352,6 +354,16 @@ def test_writing_to_pixels_does_not_change_the_cache(tmp_path: Path, photos: Pho
     fill(tmp_path, photos)
     open_cache(tmp_path, photos[1], RECIPE, "views").pixels(0)[:] = 0
     assert_holds(tmp_path, photos)
+
+
+def test_no_pixels_are_sent_to_another_process(tmp_path: Path, photos: Photos) -> None:
+    """What is sent to a process that opens the cache too is where the pixels lie, also after they were read here."""
+    fill(tmp_path, photos)
+    cached = open_cache(tmp_path, photos[1], RECIPE, "views")
+    pixels = cached.pixels(0)
+    sent = pickle.dumps(cached)
+    assert len(sent) < pixels.nbytes
+    np.testing.assert_array_equal(pickle.loads(sent).pixels(0), pixels)  # noqa: S301 - made here
 
 
 def test_a_share_is_every_nth_photo(tmp_path: Path, photos: Photos) -> None:

@@ -1,9 +1,8 @@
-"""Photos as tensors: what a view depends on, which photos an epoch has, and photos that cannot be used."""
+"""Photos as tensors: what a view depends on, which photos an epoch has, and photos that are lost meanwhile."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ from gendercls.train.dataset import (
     EpochBatches,
     PhotoSet,
     TrainingViews,
-    check_photos,
     evaluation_loader,
     training_loader,
 )
@@ -127,6 +125,14 @@ def test_a_cache_reaches_workers_that_are_no_copies(
     assert {n: pixels.numpy().tobytes() for n, (pixels, _) in zip(order, loader, strict=True)} == expected
 
 
+def test_there_are_no_more_workers_than_cores(photos: PhotoSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe that asks for more workers than the machine has cores gets one for each core."""
+    monkeypatch.setattr("gendercls.train.dataset.available_cores", lambda: 1)
+    recipe = load_recipe("default", ["workers=7"])
+    assert training_loader(photos, recipe, 1, EpochBatches(12, 4, 1)).num_workers == 1
+    assert evaluation_loader(photos, recipe.preprocessing(), 7).num_workers == 1
+
+
 @pytest.mark.parametrize("cache", [False, True])
 def test_processes_share_the_photos(photos: PhotoSet, tmp_path: Path, cache: bool) -> None:
     """The shares of several processes are every photo once, with its targets and pixels."""
@@ -219,27 +225,3 @@ def test_epochs_are_shuffled_each_for_itself() -> None:
         return [number for chosen in batches for _, number in chosen]
 
     assert len({tuple(order(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda path, good: None, "No such file or directory"),
-        (lambda path, good: path.write_bytes(b""), "empty file"),
-        (lambda path, good: path.write_text("hello"), "no photo inside: named .jpg"),
-        (lambda path, good: path.mkdir(), "Is a directory"),
-        (lambda path, good: path.write_bytes(good[: len(good) // 2]), "damaged photo: "),
-    ],
-)
-def test_a_photo_that_cannot_be_used_is_known_before_training(
-    photos: PhotoSet, tmp_path: Path, make: Callable[[Path, bytes], object], reason: str
-) -> None:
-    """Of each photo it is said why it cannot be used, or the hash of its bytes; one does not change the others."""
-    good = photos.paths[0].read_bytes()
-    make(tmp_path / "bad.jpg", good)
-    checks = check_photos([photos.paths[0], tmp_path / "bad.jpg", photos.paths[1]], RECIPE.preprocessing())
-    assert [check.reason for check in checks][::2] == ["", ""]
-    assert checks[1].reason.startswith(reason)
-    assert checks[1].digest == ""
-    assert checks[0].digest != checks[2].digest
-    assert [len(check.digest) for check in checks] == [64, 0, 64]

@@ -1,0 +1,1 @@
+"""What is wrong with labelled photos before a network is trained on them."""
