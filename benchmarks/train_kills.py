@@ -30,7 +30,7 @@ import torch
 from gendercls.labels import read_labels
 from gendercls.train.checkpoint import load_tensors, previous
 
-CHANGES = ("size=75", "epochs=3", "batch_size=32", "workers=2", "checkpoint_minutes=0.03")
+CHANGES = ("size=75", "epochs=3", "batch_size=32", "workers=2", "checkpoint_minutes=0.06")
 ANSWERS = "predictions.csv"
 
 
@@ -69,12 +69,13 @@ def kill_and_compare(
             if not run.go_on(after):
                 break
             kills += 1
-            print(f"kill {kills} after {after:.1f} s; {run.said()}", flush=True)
-            if not is_cut and kills >= options.kills // 2 and run.has_two_states():
+            kept = run.saved_states()
+            print(f"kill {kills} after {after:.1f} s; began {run.said()}; {kept} states are saved", flush=True)
+            if not is_cut and kills >= options.kills // 2 and kept == 2:
                 is_cut = True
                 run.cut_last_state()
         finished += 1
-        print(f"run {finished} ended; {run.said()}", flush=True)
+        print(f"run {finished} ended; its last process began {run.said()}", flush=True)
         if differences := list(run.differences(reference)):
             sys.exit("DIFFERS: " + ", ".join(differences[:5]))
         run.remove()
@@ -114,10 +115,11 @@ class Run:
         notes = re.findall(
             r"(?:not used|continuing from)[^\n]*", self.log.read_text(encoding="utf-8", errors="replace")
         )
-        return "; ".join(note.replace(str(self.out), "RUN") for note in notes) or "from the beginning"
+        return "; ".join(note.replace(str(self.out), "RUN") for note in notes) or "at the beginning"
 
-    def has_two_states(self) -> bool:
-        return all(path.exists() for path in (self.out / "last.pt", previous(self.out / "last.pt")))
+    def saved_states(self) -> int:
+        """How many states the run could continue from, 0 to 2."""
+        return sum(path.exists() for path in (self.out / "last.pt", previous(self.out / "last.pt")))
 
     def cut_last_state(self) -> None:
         last = self.out / "last.pt"

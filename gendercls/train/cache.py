@@ -221,7 +221,7 @@ def _write_shards(
         try:
             for count in _results(running):
                 done += count
-                if done - told >= len(missing) / 10:
+                if done - told >= max(len(missing) / 10, _LARGEST_SHARD):
                     told = done
                     report(f"cached {done:,} of {len(missing):,} photos")
                 if stop() and done < len(missing):

@@ -73,7 +73,6 @@ def prepare(data: Path, classes: Classes, split: SplitMode | None, seed: int, re
     independent = classes == ALL_ATTRIBUTES
     rules, targets, is_used = class_targets(labels, classes)
     left_out: Counter[str] = Counter()
-    is_used = np.asarray((targets >= 0 if independent else targets == 1).any(axis=1))
     left_out["no attribute is known" if independent else "no class rule covers them"] = int((~is_used).sum())
     used = np.flatnonzero(is_used)
     checks = _open_photos(labels, is_used, left_out, recipe, say)

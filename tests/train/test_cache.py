@@ -82,7 +82,7 @@ def test_the_cache_holds_what_decoding_gives(tmp_path: Path, photos: Photos, for
     (home,) = (tmp_path / "new" / "cache").iterdir()
     assert said[0].startswith("caching 40 decoded photos, about ")
     assert said[0].endswith(f" MB, in {home}")
-    assert said[-1] == "cached 40 of 40 photos"
+    assert len(said) == 1  # a set this small has no progress to tell
 
 
 def test_only_what_is_missing_is_decoded(tmp_path: Path, photos: Photos) -> None:

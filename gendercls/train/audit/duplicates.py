@@ -22,8 +22,7 @@ FARTHEST_HASH = 56
 FARTHEST_PIXELS = 0.22
 """Two photos are copies when (bits that differ) / 56 + (1 − correlation of their thumbnails) / 0.22 is at most 1.
 
-Chosen on the odd-numbered photos of CelebA's first 8,000 and on FairFace's train photos; docs/audit.md has what they
-give on others.
+Chosen on CelebA's first 8,000 photos and on FairFace's train photos; docs/audit.md has what it gives on others.
 """
 
 _BITS = HASH_SIDE * HASH_SIDE

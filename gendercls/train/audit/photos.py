@@ -59,7 +59,7 @@ def _check_photo(path: Path, preprocessing: Preprocessing) -> PhotoCheck:
 def perceptual_hash(image: Image.Image) -> bytes:
     """The signs of a photo's lowest frequencies, 32 bytes: they survive another size, quality or brightness.
 
-    Source: Zauner 2010, section 3.2.1 (DCT-based hash), as the library ``imagehash`` computes it.
+    Source: Zauner 2010 (the hash based on the cosine transform), as the library ``imagehash`` computes it.
     """
     bits: NDArray[np.bool_] = imagehash.phash(image, hash_size=HASH_SIDE).hash
     return np.packbits(bits).tobytes()
