@@ -306,13 +306,16 @@ def _this_command(*more: str) -> str:
 
 
 def _stop_when_asked() -> Callable[[], bool]:
-    """Whether Ctrl-C or SIGTERM came; the second time it ends at once."""
-    asked: list[int] = []
+    """Whether Ctrl-C or SIGTERM came; the second time it ends at once.
+
+    One of each is no second time: on Ctrl-C torchrun sends SIGTERM after what the terminal sent.
+    """
+    asked: set[int] = set()
 
     def stop(number: int, _: object) -> None:
-        if asked:
+        if number in asked:
             raise InterruptedRunError("interrupted before the state could be saved")
-        asked.append(number)
+        asked.add(number)
 
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, stop)

@@ -15,7 +15,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -31,6 +31,7 @@ from gendercls.images import to_array
 from gendercls.machine import available_cores
 from gendercls.train.augment import decode_for_views
 from gendercls.train.recipe import Recipe
+from gendercls.train.workers import worker_pool
 
 Form = Literal["views", "evaluation"]
 """``views``: the image that a random view is made of; ``evaluation``: the pixels that the model is shown."""
@@ -212,10 +213,9 @@ def _write_shards(
     report: Callable[[str], None],
     stop: Callable[[], bool],
 ) -> None:
-    cores = available_cores()
-    length = min(_LARGEST_SHARD, -(-len(missing) // (4 * cores)))
+    length = min(_LARGEST_SHARD, -(-len(missing) // (4 * available_cores())))
     done = told = 0
-    with ProcessPoolExecutor(cores) as pool:
+    with worker_pool() as pool:
         chunks = [missing[start : start + length] for start in range(0, len(missing), length)]
         running = {pool.submit(_write_shard, home, chunk, recipe, form) for chunk in chunks}
         try:

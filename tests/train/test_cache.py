@@ -158,40 +158,53 @@ def test_other_files_are_left_alone(tmp_path: Path, photos: Photos) -> None:
     assert (shards(tmp_path)[0].parent / "notes.txt").read_text() == "mine too"
 
 
-# Run in a process of its own: fills the cache and kills itself, workers and all, when so many photos are decoded.
+# Run in a process of its own: fills the cache and kills itself, workers and all (or itself alone, so that its workers
+# have to find out), when so many photos are decoded.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from gendercls.train import cache
+from gendercls.train import cache, workers
 from gendercls.train.recipe import load_recipe
 
-folder, count, *photos = sys.argv[1:]
+folder, count, whom, *photos = sys.argv[1:]
 decode, done = cache._pixels_of, []
 
 def counted(photo, recipe, form):
     done.append(photo)
     if len(done) > len(paths) + int(count):  # the first are those of the estimate
-        os.killpg(0, signal.SIGKILL)
+        os.killpg(0, signal.SIGKILL) if whom == "all" else os.kill(os.getppid(), signal.SIGKILL)
     return decode(photo, recipe, form)
 
 cache._pixels_of = counted
 paths = [Path(photo) for photo in photos[::2]]
-cache.available_cores = lambda: 1
+cache.available_cores = workers.available_cores = lambda: 1
 cache.fill_cache(Path(folder), paths, photos[1::2], load_recipe("default", ["size=75"]), "views", print)
 """
+
+
+def fill_and_kill(folder: Path, photos: Photos, decoded: int, whom: str) -> None:
+    words = [str(word) for pair in zip(*photos, strict=True) for word in pair]
+    script = [sys.executable, "-c", KILLED, str(folder), str(decoded), whom, *words]
+    # Ends when all processes that hold the pipes have ended.
+    ended = subprocess.run(script, start_new_session=True, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
 
 
 @pytest.mark.parametrize("decoded", [3, 17, 31])
 def test_a_killed_process_leaves_whole_files(tmp_path: Path, photos: Photos, decoded: int) -> None:
     """Killed at any moment, what is there is whole and is kept, and filling again adds the rest."""
-    words = [str(word) for pair in zip(*photos, strict=True) for word in pair]
-    script = [sys.executable, "-c", KILLED, str(tmp_path), str(decoded), *words]
-    ended = subprocess.run(script, start_new_session=True, capture_output=True, text=True, check=False)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    fill_and_kill(tmp_path, photos, decoded, "all")
     kept = {shard: shard.stat().st_mtime_ns for shard in shards(tmp_path)}
     assert len(kept) == decoded // 10  # of four shards, with one worker
     assert fill(tmp_path, photos)[0].startswith(f"caching {40 - 10 * len(kept)} decoded photos")
     assert {shard: shard.stat().st_mtime_ns for shard in shards(tmp_path) if shard in kept} == kept
+    assert_holds(tmp_path, photos)
+
+
+def test_no_worker_outlives_a_killed_process(tmp_path: Path, photos: Photos) -> None:
+    """When the main process alone is killed, its workers end too, and nothing that they wrote is damaged."""
+    fill_and_kill(tmp_path, photos, 17, "main")
+    assert not [line for line in fill(tmp_path, photos) if line.startswith("a damaged file")]
     assert_holds(tmp_path, photos)
 
 
