@@ -70,7 +70,7 @@ def kill_and_compare(
                 break
             kills += 1
             kept = run.saved_states()
-            print(f"kill {kills} after {after:.1f} s; began {run.said()}; {kept} states are saved", flush=True)
+            print(f"kill {kills} after {after:.1f} s; began {run.said()}; states saved: {kept}", flush=True)
             if not is_cut and kills >= options.kills // 2 and kept == 2:
                 is_cut = True
                 run.cut_last_state()
@@ -115,7 +115,7 @@ class Run:
         notes = re.findall(
             r"(?:not used|continuing from)[^\n]*", self.log.read_text(encoding="utf-8", errors="replace")
         )
-        return "; ".join(note.replace(str(self.out), "RUN") for note in notes) or "at the beginning"
+        return "; ".join(note.replace(str(self.out), "RUN") for note in notes) or "without a note of an earlier state"
 
     def saved_states(self) -> int:
         """How many states the run could continue from, 0 to 2."""
