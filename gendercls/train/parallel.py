@@ -6,7 +6,9 @@ of the whole batch, so that the losses are those of one process with the same ba
 
 from __future__ import annotations
 
+import gc
 import os
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,7 +105,11 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size()), device
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
+        gc.collect()  # a network that outlived the group it was spread over would abort the process at its end
         dist.destroy_process_group()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from gendercls.answers import answers_for
-from gendercls.errors import GenderclsError, RecipeError, UsageError
+from gendercls.errors import GenderclsError, LabelError, RecipeError, UsageError
 from gendercls.labels.rules import classes_to_json
 from gendercls.labels.splits import PARTS, SplitMode
 from gendercls.train.cache import Form, check_cache_folder, fill_cache, open_cache
@@ -81,6 +81,12 @@ def _train(
     data = ranks.share(lambda: prepare(options.data, options.classes, options.split, options.seed, recipe, report))
     if options.cache is not None:
         check_cache_folder(options.cache, [options.data, data.labels.root])
+    if len(data.photos("train")) < ranks.world:
+        raise LabelError(
+            f"{ranks.world} processes cannot share {len(data.photos('train'))} photos",
+            where=data.labels.source,
+            do="start fewer processes, or give more photos",
+        )
     torch.manual_seed(options.seed)
     network, initial = build_network(
         len(data.classes), init=options.init, dropout=recipe.dropout, input_range=recipe.input_range

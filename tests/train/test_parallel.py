@@ -19,26 +19,30 @@ import torch
 from torch import nn
 from gendercls.train.optimize import Loss
 from gendercls.train.parallel import WholeBatchDropout, joined, spread
-torch.manual_seed(3)
-dropout = WholeBatchDropout(0.3)
-convolution, norm = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
-network = nn.Sequential(convolution, norm, nn.ReLU(), nn.Flatten(), dropout, nn.Linear(8 * 36, 2))
-network.double()
-images, targets = torch.randn(8, 3, 8, 8).double(), torch.randint(-1, 2, (8, 2), dtype=torch.int8)
-with joined("cpu") as (ranks, device):
-    dropout.ranks = ranks
-    module = spread(network, ranks).train()
-    loss, optimizer = Loss(0.1, torch.ones(2, 2).double()), torch.optim.SGD(network.parameters(), lr=0.1)
-    for _ in range(4):
-        optimizer.zero_grad()
-        value = loss(module(images[ranks.rank :: ranks.world]), targets[ranks.rank :: ranks.world])
-        value.backward()
-        optimizer.step()
-        mean, asked = ranks.mean_and_any(value.item(), ranks.rank == 1)
+
+def main():
+    torch.manual_seed(3)
+    dropout = WholeBatchDropout(0.3)
+    convolution, norm = nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)
+    network = nn.Sequential(convolution, norm, nn.ReLU(), nn.Flatten(), dropout, nn.Linear(8 * 36, 2))
+    network.double()
+    images, targets = torch.randn(8, 3, 8, 8).double(), torch.randint(-1, 2, (8, 2), dtype=torch.int8)
+    with joined("cpu") as (ranks, device):
+        dropout.ranks = ranks
+        module = spread(network, ranks).train()
+        loss, optimizer = Loss(0.1, torch.ones(2, 2).double()), torch.optim.SGD(network.parameters(), lr=0.1)
+        for _ in range(4):
+            optimizer.zero_grad()
+            value = loss(module(images[ranks.rank :: ranks.world]), targets[ranks.rank :: ranks.world])
+            value.backward()
+            optimizer.step()
+            mean, asked = ranks.mean_and_any(value.item(), ranks.rank == 1)
+            if ranks.leads:
+                print(f"{mean:.12f}", asked)
         if ranks.leads:
-            print(f"{mean:.12f}", asked)
-    if ranks.leads:
-        print(" ".join(f"{x:.12f}" for x in [*norm.running_mean.tolist(), *norm.running_var.tolist()]))
+            print(" ".join(f"{x:.12f}" for x in [*norm.running_mean.tolist(), *norm.running_var.tolist()]))
+
+main()
 """
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from PIL import Image
 
 from gendercls.errors import PhotoError
 from gendercls.images import Preprocessing, decode
-from gendercls.machine import available_cores
+from gendercls.train.workers import worker_pool
 
 HASH_SIDE = 16
 """Of the square of cosine coefficients that a perceptual hash is: 256 bits."""
@@ -41,7 +40,7 @@ class PhotoCheck:
 
 def check_photos(paths: Sequence[Path], preprocessing: Preprocessing) -> list[PhotoCheck]:
     """Decode every photo once, on all cores, as a model of that preprocessing would; in the order of the paths."""
-    with ProcessPoolExecutor(available_cores()) as pool:
+    with worker_pool() as pool:
         return list(pool.map(_check_photo, paths, [preprocessing] * len(paths), chunksize=64))
 
 
