@@ -1,8 +1,10 @@
-"""CSV records as text, so quoted that any reader gives back what was written."""
+"""Records as text that any reader gives back as they were written: CSV and JSON."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 
 def to_line(fields: Sequence[str]) -> str:
@@ -14,3 +16,12 @@ def _quoted(field: str) -> str:
     if "," in field or '"' in field or "\n" in field or "\r" in field:
         return '"' + field.replace('"', '""') + '"'
     return field
+
+
+def without_nan(value: Any) -> Any:
+    """The same plain value for JSON, which has no NaN: a share of nothing is null."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gendercls.answers import Answers, AttributeScore, answers_for, attribute_scores, mean_accuracy
 from gendercls.errors import LabelError, ModelError
+from gendercls.fields import Fields
 from gendercls.images import Preprocessing
 from gendercls.labels.rules import ClassRule, check_classes, classes_to_json, opinions_in
 from gendercls.stats import Threshold, wilson
@@ -248,38 +249,16 @@ def _check_self_test(spec: ModelSpec, where: str) -> None:
         )
 
 
-class _Reader:
-    """Typed getters over a nested JSON value; an error names the exact key and the file."""
+class _Reader(Fields):
+    """The getters that a spec needs."""
 
-    def __init__(self, value: object, where: str, path: str) -> None:
-        self.where, self.path = where, path
-        if not isinstance(value, dict):
-            raise self.wrong("", "an object", value)
-        self.value: dict[str, Any] = value
+    kind = "an object"
+    remedy = "export the model again"
+    # No more than 32 bits: counts need no more, and the generator of the self-test takes no other seed.
+    most = 2**32 - 1
 
-    def wrong(self, key: str, expected: str, value: object) -> ModelError:
-        place = ".".join(filter(None, (self.path, key)))
-        shown = json.dumps(value, ensure_ascii=False, default=str)[:60]
-        return ModelError(
-            f"{place} should be {expected}, but is {shown}", where=self.where, do="export the model again"
-        )
-
-    def get(self, key: str) -> Any:
-        if key not in self.value:
-            raise ModelError(f"{self.path}.{key} is missing", where=self.where, do="export the model again")
-        return self.value[key]
-
-    def text(self, key: str) -> str:
-        value = self.get(key)
-        if not isinstance(value, str):
-            raise self.wrong(key, "text", value)
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self.get(key)
-        if not isinstance(value, bool):
-            raise self.wrong(key, "true or false", value)
-        return value
+    def shown(self, value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, default=str)[:60]
 
     def number(self, key: str) -> float:
         value = self.get(key)
@@ -287,15 +266,9 @@ class _Reader:
             raise self.wrong(key, "a number", value)
         return float(value)
 
-    def whole(self, key: str) -> int:
-        value = self.get(key)
-        if not _is_whole(value):
-            raise self.wrong(key, "a whole number, 0 or more", value)
-        return int(value)
-
     def wholes(self, key: str, count: int | None = None) -> list[int]:
         value = self.get(key)
-        if not isinstance(value, list) or not all(map(_is_whole, value)) or len(value) != (count or len(value)):
+        if not isinstance(value, list) or not all(map(_Reader.is_whole, value)) or len(value) != (count or len(value)):
             raise self.wrong(key, f"a list of {f'{count} ' if count else ''}whole numbers, 0 or more", value)
         return [int(number) for number in value]
 
@@ -312,24 +285,12 @@ class _Reader:
             raise self.wrong(key, expected, value)
         return tuple(map(_counts, value))
 
-    def inner(self, key: str) -> _Reader:
-        return _Reader(self.get(key), self.where, f"{self.path}.{key}")
-
-    def items(self, key: str) -> Iterator[_Reader]:
-        value = self.get(key)
-        if not isinstance(value, list):
-            raise self.wrong(key, "a list", value)
-        return (_Reader(item, self.where, f"{self.path}.{key}[{n}]") for n, item in enumerate(value))
-
     def checked(self, build: Callable[[_Reader], T], key: str) -> T:
         """What ``build`` makes of this object; its ValueError or LabelError becomes one that names the key."""
         try:
             return build(self)
         except (ValueError, LabelError) as error:
-            place = ".".join(filter(None, (self.path, key)))
-            raise ModelError(
-                f"{place}: {str(error).splitlines()[0]}", where=self.where, do="export the model again"
-            ) from None
+            raise self.refused(f"{self.named(key)}: {str(error).splitlines()[0]}") from None
 
 
 def _is_number(value: object) -> bool:
@@ -337,17 +298,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _is_whole(value: object) -> bool:
-    """No more than 32 bits: counts need no more, and the generator of the self-test takes no other seed."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
-
-
 def _is_row(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_number, value))
 
 
 def _is_pair(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_whole, value))
+    return isinstance(value, list) and len(value) == 2 and all(map(_Reader.is_whole, value))
 
 
 def _is_2x2(value: object) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import threading
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from gendercls.classify.rows import Columns, Row, path_field
 from gendercls.classify.tally import Tally
 from gendercls.classify.truth import TruthTable
 from gendercls.errors import GenderclsError, InterruptedRunError, OutputError, UsageError
+from gendercls.records import without_nan
 from gendercls.sources import Listing, Photo
 
 
@@ -99,16 +99,7 @@ class Summary:
             "photos_per_second": self.rate,
         }
         # A name that is not UTF-8 becomes JSON's own \\u.
-        return json.dumps(_without_nan(content), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: a share of nothing is null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+        return json.dumps(without_nan(content), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 Report = Callable[[Progress], None]

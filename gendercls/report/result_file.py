@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gendercls.answers import Answers, AttributeScore, answers_for, attribute_scores
-from gendercls.report.fields import Fields, damaged, read_text
+from gendercls.report.fields import RunFields, damaged, read_text
 from gendercls.stats import Bin, Rate, wilson
 
 FORMAT = 1
@@ -90,7 +90,7 @@ def read_result(path: Path) -> Result | None:
     if text is None:
         return None
     try:
-        top = Fields(json.loads(text), str(path))
+        top = RunFields(json.loads(text), str(path))
     except (ValueError, RecursionError):  # beside bad JSON: a number of thousands of digits, or too deep a nest
         raise damaged("result.json is no JSON", str(path)) from None
     _check_format(top)
@@ -115,7 +115,7 @@ def read_result(path: Path) -> Result | None:
     )
 
 
-def epoch_of(fields: Fields) -> Epoch:
+def epoch_of(fields: RunFields) -> Epoch:
     """An epoch as metrics.jsonl and result.json have it."""
     return Epoch(
         number=fields.whole("epoch"),
@@ -128,36 +128,36 @@ def epoch_of(fields: Fields) -> Epoch:
     )
 
 
-def _check_format(top: Fields) -> None:
+def _check_format(top: RunFields) -> None:
     version = top.get("format")
     if not isinstance(version, list) or not version or version[0] != FORMAT:
         raise top.wrong("format", f"[{FORMAT}, …], which this version of gendercls reads", version)
 
 
-def _rate(fields: Fields) -> Rate:
+def _rate(fields: RunFields) -> Rate:
     count, total = fields.whole("count"), fields.whole("total")
     if count > total:
         raise fields.wrong("count", f"at most the total of {total:,}", count)
     return wilson(count, total)
 
 
-def _attribute(fields: Fields) -> AttributeScore:
+def _attribute(fields: RunFields) -> AttributeScore:
     return attribute_scores([fields.text("name")], fields.counts("confusion", 2)[None])[0]
 
 
-def _reliability(fields: Fields) -> Reliability:
+def _reliability(fields: RunFields) -> Reliability:
     bins = tuple(map(_bin, fields.items("reliability")))
     if not bins:
         raise fields.wrong("reliability", "a list of one bin or more", [])
     return Reliability(fields.share("error"), bins)
 
 
-def _bin(fields: Fields) -> Bin:
+def _bin(fields: RunFields) -> Bin:
     confidence, accuracy = fields.share("confidence"), fields.share("accuracy")
     return Bin(confidence, accuracy, fields.whole("count"))
 
 
-def _abstention(fields: Fields) -> Abstention:
+def _abstention(fields: RunFields) -> Abstention:
     return Abstention(
         wanted_error=fields.share("wanted_error"),
         confidence=fields.share("confidence"),

@@ -16,7 +16,7 @@ from typing import Any
 from gendercls.errors import GenderclsError, LabelError
 from gendercls.images import Preprocessing
 from gendercls.labels.rules import ClassRule, opinions_in
-from gendercls.report.fields import Fields, damaged, read_text
+from gendercls.report.fields import RunFields, damaged, read_text
 from gendercls.report.predictions import Prediction, read_predictions
 from gendercls.report.result_file import Epoch, Result, epoch_of, read_result
 
@@ -68,7 +68,7 @@ def read_training_run(folder: Path) -> TrainingRun:
     """
     path = folder / "recipe.toml"
     try:
-        top = Fields(tomllib.loads(_recipe_text(path)), str(path))
+        top = RunFields(tomllib.loads(_recipe_text(path)), str(path))
     except (ValueError, RecursionError) as error:
         raise damaged(f"recipe.toml does not parse: {error}", str(path)) from None
     recipe, run = top.inner("recipe"), top.inner("run")
@@ -124,7 +124,7 @@ def flat(table: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return values
 
 
-def _preprocessing(recipe: Fields) -> Preprocessing:
+def _preprocessing(recipe: RunFields) -> Preprocessing:
     """How the run's model sees a photo."""
     size = recipe.whole("size")
     try:
@@ -158,7 +158,7 @@ def _read_epochs(path: Path) -> tuple[Epoch, ...]:
     for number, line in enumerate((read_text(path) or "").split("\n")[:-1], start=1):
         where = f"{path}:{number}"
         try:
-            epochs.append(epoch_of(Fields(json.loads(line), where)))
+            epochs.append(epoch_of(RunFields(json.loads(line), where)))
         except (ValueError, RecursionError):
             raise damaged("metrics.jsonl is damaged: a line is no JSON", where) from None
     return tuple(epochs)

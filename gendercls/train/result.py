@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from gendercls import stats
 from gendercls.answers import Answers, answers_for, attribute_scores, rounded
-from gendercls.records import to_line
+from gendercls.records import to_line, without_nan
 from gendercls.train.checkpoint import load_checkpoint, save_tensors, save_text
 from gendercls.train.data import PreparedData
 from gendercls.train.dataset import PhotoSet
@@ -224,7 +223,7 @@ def _to_json(
         "calibration": content["calibration"],
         "abstention": [_kept_to_dict(kept) for kept in result.abstention],
     }
-    return json.dumps(_without_nan(plain), indent=1) + "\n"
+    return json.dumps(without_nan(plain), indent=1) + "\n"
 
 
 def _kept_to_dict(kept: Kept) -> dict[str, Any]:
@@ -236,12 +235,3 @@ def _kept_to_dict(kept: Kept) -> dict[str, Any]:
         "test_coverage": kept.coverage,
         "test": asdict(kept.wrong),
     }
-
-
-def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: a share of nothing is null."""
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from gendercls.errors import OutputError
+from gendercls.records import to_line
 from gendercls.train.audit.findings import Findings, LabelledPhotos
 from gendercls.train.audit.suspects import LabelErrors
 
@@ -59,11 +58,8 @@ def write(path: Path, content: bytes) -> None:
 
 
 def _csv(header: Row, rows: Iterable[Row]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "surrogateescape")  # a name on disk need not be UTF-8
+    text = "".join(to_line(list(map(str, row))) for row in (header, *rows))
+    return text.encode("utf-8", "surrogateescape")  # a name on disk need not be UTF-8
 
 
 def _unusable_rows(photos: LabelledPhotos) -> Iterable[Row]:
