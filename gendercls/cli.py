@@ -9,12 +9,15 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from gendercls import __version__
 from gendercls.errors import GenderclsError, InterruptedRunError, PhotosFailedError
+
+if TYPE_CHECKING:
+    from gendercls.labels import ClassRule
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -108,6 +111,9 @@ def main() -> None:
 
 
 _path = click.Path(path_type=Path)
+_classes_option = click.option(
+    "--classes", help="Class rules, or 'all' for every attribute by itself.  [default: 'female=!Male;male=Male']"
+)
 _device_option = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:N]")
 
 
@@ -163,9 +169,7 @@ def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
 @click.option("--out", type=_path, help="Folder of the run.  [default: runs/<time>-<recipe>]")
 @click.option("--recipe", default="default", show_default=True, metavar="NAME|FILE.toml", help="What decides the run.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change one key of the recipe.")
-@click.option(
-    "--classes", help="Class rules, or 'all' for every attribute by itself.  [default: 'female=!Male;male=Male']"
-)
+@_classes_option
 @click.option("--init", default="none", show_default=True, metavar="FILE|imagenet|none", help="Where weights begin.")
 @click.option("--split", type=click.Choice(["official", "identity", "stratified"]), help="Who validates and tests.")
 @click.option("--seed", default=1, show_default=True, help="Of the split, the order, the views and the head.")
@@ -176,7 +180,6 @@ def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
 def train(recipe: str, changes: tuple[str, ...], classes: str | None, out: Path | None, **values: Any) -> None:
     """Train on the labelled photos in DATA: CelebA, FairFace, a CSV, or one folder per class."""
     from gendercls import console
-    from gendercls.labels import ALL_ATTRIBUTES, parse_classes
     from gendercls.train.folder import default_run_folder
     from gendercls.train.recipe import load_recipe
     from gendercls.train.run import TrainOptions
@@ -186,7 +189,7 @@ def train(recipe: str, changes: tuple[str, ...], classes: str | None, out: Path 
         out=out or default_run_folder(recipe),
         recipe=load_recipe(recipe, changes),
         recipe_name=recipe,
-        classes=parse_classes(classes) if classes and classes != ALL_ATTRIBUTES else classes,
+        classes=_classes(classes),
         **values,
     )
     try:
@@ -201,9 +204,7 @@ def train(recipe: str, changes: tuple[str, ...], classes: str | None, out: Path 
 
 @main.command(short_help="Labelled photos → what is wrong with them.")
 @click.argument("data", type=_path)
-@click.option(
-    "--classes", help="Class rules, or 'all' for every attribute by itself.  [default: 'female=!Male;male=Male']"
-)
+@_classes_option
 @click.option("--split", type=click.Choice(["official", "identity", "stratified"]), help="Which split must not leak.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Of the split and the folds.")
 @click.option("--init", default="none", show_default=True, metavar="FILE|imagenet|none", help="Weights to judge with.")
@@ -217,13 +218,12 @@ def audit(classes: str | None, as_json: bool, **values: Any) -> None:
     DATA is what gendercls train takes. Labels are judged with --init alone: that takes a network.
     """
     from gendercls import console
-    from gendercls.labels import ALL_ATTRIBUTES, parse_classes
     from gendercls.train.audit.run import AuditOptions
     from gendercls.train.audit.run import audit as run_audit
 
-    rules = parse_classes(classes) if classes and classes != ALL_ATTRIBUTES else classes
+    options = AuditOptions(classes=_classes(classes), **values)
     with console.audit_progress() as tell:
-        result = run_audit(AuditOptions(classes=rules, **values), tell)
+        result = run_audit(options, tell)
     if as_json:
         click.echo(result.to_json())
     console.show_audit(result)
@@ -296,6 +296,13 @@ def doctor() -> None:
     console.show_findings(findings)
     if any(finding.is_good is False for finding in findings):
         sys.exit(1)
+
+
+def _classes(text: str | None) -> tuple[ClassRule, ...] | str | None:
+    """The rules of ``--classes``; ``all`` and nothing stay as they are, since the labels decide there."""
+    from gendercls.labels import ALL_ATTRIBUTES, parse_classes
+
+    return parse_classes(text) if text and text != ALL_ATTRIBUTES else text
 
 
 def _this_command(*more: str) -> str:

@@ -238,7 +238,7 @@ def training_progress(epoch_line: str) -> Iterator[Report]:
         elif isinstance(event, EpochMetrics):
             note(_sums_line(event) if epoch_line == "sums" else _means_line(event))
         else:
-            note(str(event))
+            _warn_or_note(str(event))
 
     with bar:
         yield report
