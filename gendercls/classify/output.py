@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from gendercls.classify.rows import Columns, Row, encode, read_records
 from gendercls.errors import OutputError
+from gendercls.wholefile import whole_file
 
 FORMAT = (1, 0)
 
@@ -176,13 +177,9 @@ class Journal:
 
     def _write_record(self) -> None:
         text = json.dumps(self.identity, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
-        temporary = self.record.with_name(self.record.name + ".tmp")
         try:
-            with temporary.open("wb") as file:
+            with whole_file(self.record) as file:
                 file.write(text.encode("utf-8", "backslashreplace"))  # names that are not UTF-8 as JSON's own \\u
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.record)
         except OSError as error:
             raise _cannot_write(self.record, error) from None
 

@@ -26,6 +26,7 @@ from gendercls.spec import Figure, GateFigures, ModelSpec, SelfTest
 from gendercls.stats import Threshold
 from gendercls.train.checkpoint import load_checkpoint, sha256_of
 from gendercls.train.network import Network
+from gendercls.wholefile import whole_file
 
 SELF_TEST_SEEDS = (1, 2, 3, 4)
 SELF_TEST_TOLERANCE = 2e-3
@@ -208,17 +209,10 @@ def _measured(options: ExportOptions, spec: ModelSpec, parity: Parity) -> tuple[
 
 def _write(out: Path, data: bytes) -> None:
     """Write, open again as a user would, and only then give it its name."""
-    temporary = out.with_name(out.name + ".tmp")
     try:
-        with temporary.open("wb") as file:
+        with whole_file(out, lambda written: Session(read_model_file(written), device="cpu")) as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Session(read_model_file(temporary), device="cpu")
-        os.replace(temporary, out)
     except OSError as error:
         raise OutputError(
             f"the model cannot be written: {error.strerror}", where=str(out), do="free some disk"
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)

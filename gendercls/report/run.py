@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from gendercls.errors import GenderclsError, OutputError
 from gendercls.report.training_page import training_page
 from gendercls.report.training_run import read_training_run
+from gendercls.wholefile import whole_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +68,10 @@ def _check_free(out: Path, *, force: bool) -> None:
 
 def _write(out: Path, content: bytes) -> None:
     """The whole page or none: a page that was there stays until the new one is on the disk."""
-    temporary = out.with_name(out.name + ".tmp")
     try:
-        with temporary.open("wb") as file:
+        with whole_file(out) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, out)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(
             f"the page cannot be written: {error.strerror}",
             where=str(out),

@@ -7,11 +7,12 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import torch
 
 from gendercls.errors import ModelError, OutputError
+from gendercls.wholefile import whole_file
 
 FORMAT = 1
 
@@ -29,7 +30,7 @@ def save_text(path: Path, text: str) -> None:
 def save_state(path: Path, content: dict[str, Any]) -> None:
     """As `save_tensors`, and the file that was there stays as `previous` of it. Raises OutputError."""
 
-    def keep_the_one_before() -> None:
+    def keep_the_one_before(_: Path) -> None:
         if path.exists():
             os.replace(path, previous(path))
 
@@ -41,15 +42,12 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.stem}.prev{path.suffix}")
 
 
-def _write(path: Path, write: Callable[[IO[bytes]], object], before_naming: Callable[[], None] = lambda: None) -> None:
-    temporary = path.with_name(path.name + ".tmp")
+def _write(
+    path: Path, write: Callable[[BinaryIO], object], before_naming: Callable[[Path], object] = lambda written: None
+) -> None:
     try:
-        with temporary.open("wb") as file:
+        with whole_file(path, before_naming) as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        before_naming()
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         reason = error.strerror if isinstance(error, OSError) else "the disk took only a part of it"
         raise OutputError(
@@ -57,8 +55,6 @@ def _write(path: Path, write: Callable[[IO[bytes]], object], before_naming: Call
             where=str(path),
             do="free some disk; what was there before stands, and --resume continues from there",
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
@@ -80,7 +76,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # on other bytes torch and zipfile raise a dozen kinds with no common base
         raise ModelError(
-            "the weights file is damaged, or holds something else than tensors and plain values; nothing in it was run",
+            "the file is damaged, or holds something else than tensors and plain values; nothing in it was run",
             where=str(path),
             do="give a file that torch.save wrote from a state dict, or a checkpoint made by gendercls train",
         ) from error

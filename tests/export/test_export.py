@@ -202,7 +202,7 @@ def test_the_newest_finished_run_is_taken(
     monkeypatch.chdir(tmp_path)
     result, said = run_export(None)
     assert result.out == Path("runs/newer/model.onnx")
-    assert said[0].startswith("passed over: runs/damaged/best.pt: the weights file is damaged, or ")
+    assert said[0].startswith("passed over: runs/damaged/best.pt: the file is damaged, or ")
     assert said[1] == "checkpoint: runs/newer/best.pt"
 
 

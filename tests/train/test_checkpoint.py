@@ -24,7 +24,7 @@ from gendercls.train.checkpoint import (
 
 GOOD = {"format": FORMAT, "weights": {"a": torch.arange(6.0)}, "progress": [1, 2.5], "name": "x"}
 DAMAGED = (
-    "the weights file is damaged, or holds something else than tensors and plain values; nothing in it was run\n"
+    "the file is damaged, or holds something else than tensors and plain values; nothing in it was run\n"
     "  where: FILE\n"
     "  do:    give a file that torch.save wrote from a state dict, or a checkpoint made by gendercls train"
 )

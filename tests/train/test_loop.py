@@ -136,7 +136,7 @@ def test_a_damaged_state_is_refused_and_the_one_before_it_used(
     said: list[object] = []
     train(small_options(tmp_path, resume=True), said.append, lambda: False)
     assert "continuing from last.prev.pt in epoch 2, step 1" in said
-    refused = f"not used: {last}: the weights file is damaged, or holds something else than tensors and plain values; "
+    refused = f"not used: {last}: the file is damaged, or holds something else than tensors and plain values; "
     assert (f"{refused}nothing in it was run" in said) == (damage != "gone")
     assert_same_run(small_run, tmp_path)
 

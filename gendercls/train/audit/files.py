@@ -11,6 +11,7 @@ from gendercls.errors import OutputError
 from gendercls.records import to_line
 from gendercls.train.audit.findings import Findings, LabelledPhotos
 from gendercls.train.audit.suspects import LabelErrors
+from gendercls.wholefile import whole_file
 
 UNUSABLE, DUPLICATES, LEAKS, LABEL_ERRORS, SHEET = (
     "unusable.csv",
@@ -48,7 +49,8 @@ def write_files(folder: Path, findings: Findings, label_errors: LabelErrors | No
 def write(path: Path, content: bytes) -> None:
     """Raises OutputError."""
     try:
-        path.write_bytes(content)
+        with whole_file(path) as file:
+            file.write(content)
     except OSError as error:
         raise OutputError(
             f"the file cannot be written: {error.strerror}",

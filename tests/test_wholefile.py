@@ -1,0 +1,43 @@
+"""A file that appears whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gendercls.wholefile import whole_file
+
+
+def test_the_old_content_stands_until_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_bytes(b"old")
+    with whole_file(path) as file:
+        file.write(b"new")
+        file.flush()
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_raises_leaves_the_old_content_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), whole_file(path) as file:
+        file.write(b"half")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_check_sees_all_that_was_written_and_may_refuse_it(tmp_path: Path) -> None:
+    path, seen = tmp_path / "model.onnx", []
+
+    def refuse(written: Path) -> None:
+        seen.append(written.read_bytes())
+        raise ValueError("not sound")
+
+    with pytest.raises(ValueError, match="not sound"), whole_file(path, refuse) as file:
+        file.write(b"x" * 100_000)
+    assert seen == [b"x" * 100_000]
+    assert list(tmp_path.iterdir()) == []
