@@ -23,9 +23,14 @@ def test_the_old_content_stands_until_the_block_ends(tmp_path: Path) -> None:
 def test_what_raises_leaves_the_old_content_and_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_bytes(b"old")
-    with pytest.raises(ZeroDivisionError), whole_file(path) as file:
-        file.write(b"half")
-        raise ZeroDivisionError
+
+    def write_half() -> None:
+        with whole_file(path) as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_half()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
