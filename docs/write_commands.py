@@ -22,16 +22,17 @@ def sections() -> Iterator[str]:
     yield "# Commands\n"
     yield "Written by `python docs/write_commands.py` from `--help`.\n"
     yield from section(main, "gendercls", None)
-    context = click.Context(main, info_name="gendercls")
-    for name, command in sorted(main.commands.items()):
-        yield from section(command, f"gendercls {name}", context)
 
 
 def section(command: click.Command, title: str, parent: click.Context | None) -> Iterator[str]:
+    """A command's help, then those of the commands below it."""
     context = click.Context(
         command, info_name=title.split()[-1], parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
     )
     yield f"## {title}\n\n```text\n{command.get_help(context)}\n```\n"
+    if isinstance(command, click.Group):
+        for name, inner in sorted(command.commands.items()):
+            yield from section(inner, f"{title} {name}", context)
 
 
 if __name__ == "__main__":

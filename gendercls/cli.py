@@ -128,6 +128,10 @@ _device_option = click.option("--device", default="auto", show_default=True, met
 @click.option("--batch-size", type=int, help="Photos in each run of the model.  [default: 8 on a CPU, 64 on CUDA]")
 @click.option("--min-confidence", type=float, help="Below it the label is 'uncertain'; 0 to 1.")
 @click.option("--max-error", type=float, help="Choose that confidence for at most this share of wrong answers.")
+@click.option("--faces", is_flag=True, help="Find the faces first, and classify each: whole photos, groups.")
+@click.option("--face-model", type=_path, help="The face detector's file.  [default: what faces download got]")
+@click.option("--min-face", type=int, metavar="PX", help="Leave out faces of fewer pixels a side.  [default: 20]")
+@click.option("--max-faces", type=int, metavar="N", help="Only the N largest faces of a photo.  [default: all]")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N photos.")
 @click.option("--restart", is_flag=True, help="Begin anew what was left unfinished.")
 @click.option("--retry-failed", is_flag=True, help="Classify the failed photos again, and only those.")
@@ -137,7 +141,7 @@ _device_option = click.option("--device", default="auto", show_default=True, met
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @_everywhere
 def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
-    """Classify every photo below PHOTOS (folders or files) and write one CSV row for every file.
+    """Classify every photo below PHOTOS (folders or files) and write one CSV row for every file, or for every face.
 
     Running the same command again continues an unfinished run.
     """
@@ -162,6 +166,27 @@ def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
             where=str(summary.out),
             do="see the column 'error' of their rows",
         )
+
+
+@main.group(short_help="The face detector that --faces needs.")
+@_everywhere
+def faces() -> None:
+    """The face detector that classify --faces needs; it comes from its authors and not with gendercls."""
+
+
+@faces.command(short_help="Get it, once.")
+@click.option("--from", "source", metavar="URL", help="Another place that has the same file.")
+@_everywhere
+def download(source: str | None) -> None:
+    """Get the face detector YuNet (0.3 MB, Apache-2.0) from its authors' repository into your own data folder.
+
+    It is kept only if it is the very file that gendercls was tested with.
+    """
+    from gendercls import console
+    from gendercls.detectorfile import SOURCE, download_detector
+
+    path, was_fetched = download_detector(source or SOURCE)
+    console.note(f"face detector: {path}" + ("" if was_fetched else " (there already)"))
 
 
 @main.command(short_help="Labelled photos → a checkpoint.")

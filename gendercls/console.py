@@ -92,6 +92,8 @@ def show_summary(summary: Summary) -> None:
     for line in summary.notes:
         note(line)
     _stderr.print(_shares(tally))
+    if tally.has_faces:
+        _show_faces(tally)
     scores = tally.scores()
     if scores is not None:
         _show_scores(scores, tally, summary)
@@ -115,7 +117,7 @@ def headline(summary: Summary) -> str:
         parts.append(f"{tally.uncertain:,} uncertain (below {summary.threshold:.3f})")
     parts.append(f"{tally.failed:,} failed")
     kept = f"; {summary.kept:,} rows were there already" if summary.kept else ""
-    photos = tally.rows - tally.not_photos
+    photos = tally.files - tally.not_photos
     return (
         f"{counted(photos, 'photo')} in {duration(summary.seconds)} ({summary.rate:.1f}/s) on {summary.device}, "
         f"{summary.precision}, {summary.model}: {', '.join(parts)}{kept}"
@@ -125,13 +127,25 @@ def headline(summary: Summary) -> str:
 def _shares(tally: Tally) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("perceived as")
-    for name in ("photos", "share", "95 % interval"):
+    for name in ("faces" if tally.has_faces else "photos", "share", "95 % interval"):
         table.add_column(name, justify="right")
     for name, rate in tally.shares().items():
         table.add_row(
             Text(printable(name)), f"{rate.count:,}", *_share_cells(rate.value, rate.low, rate.high, rate.total)
         )
     return table
+
+
+def _show_faces(tally: Tally) -> None:
+    from gendercls.stats import wilson
+
+    counts = ", ".join(f"{count:,} with {words}" for words, count in tally.photos_by_faces().items())
+    note(f"photos: {counts}; faces: {tally.faces:,}")
+    with_truth = tally.by_faces_with_truth
+    if total := with_truth.total():
+        note(f"of the labelled photos {wilson(total - with_truth[0], total)} have a face")
+        if with_truth[1] < total:
+            note(f"scored are those with exactly one: {with_truth[1]:,} of {total:,}")
 
 
 def _share_cells(value: float, low: float, high: float, total: int) -> tuple[str, str]:

@@ -105,6 +105,13 @@ def decode(data: bytes, *, name: str = "", at_least: tuple[int, int] | None = No
         NotAPhotoError: the content is none of the formats read here, and the name promises nothing else.
         PhotoError: the content is empty, damaged, too large, or no photo although its name says so.
     """
+    return decode_with_size(data, name=name, at_least=at_least)[0]
+
+
+def decode_with_size(
+    data: bytes, *, name: str = "", at_least: tuple[int, int] | None = None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """As `decode`, and the (width, height) that the upright photo has in full, whatever it was reduced to."""
     try:
         return _upright_rgb(_open(data, name), at_least)
     except PhotoError:
@@ -190,15 +197,17 @@ def _register_heif() -> None:
     pillow_heif.register_heif_opener()
 
 
-def _upright_rgb(image: Image.Image, at_least: tuple[int, int] | None) -> Image.Image:
+def _upright_rgb(image: Image.Image, at_least: tuple[int, int] | None) -> tuple[Image.Image, tuple[int, int]]:
+    reduced_from = None
     if at_least is not None and image.format in ("JPEG", "MPO"):
         on_its_side = _orientation(image) in (5, 6, 7, 8)  # width and height change places
+        reduced_from = image.size[::-1] if on_its_side else image.size
         image.draft("RGB", at_least[::-1] if on_its_side else at_least)
     image.load()
     # Read after loading: Pillow turns TIFF and AVIF by itself and takes the tag away.
     turn = _TURNS.get(_orientation(image))
-    rgb = _rgb(image)
-    return rgb if turn is None else rgb.transpose(turn)
+    upright = _rgb(image) if turn is None else _rgb(image).transpose(turn)
+    return upright, reduced_from or upright.size
 
 
 def _orientation(image: Image.Image) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gendercls.answers import rounded
+from gendercls.classify.detector import Detector
 from gendercls.classify.pipeline import in_order
-from gendercls.classify.rows import UNCERTAIN
+from gendercls.classify.rows import NO_FACE, UNCERTAIN
 from gendercls.classify.session import Session
+from gendercls.detectorfile import read_detector
 from gendercls.errors import PhotoError, UsageError
-from gendercls.images import fit, to_array
+from gendercls.faces import AT_LEAST, LEAST_SIDE, Face, face_crop, find_faces
+from gendercls.images import decode_with_size, fit, to_array
 from gendercls.machine import available_cores
 from gendercls.modelfile import read_model_file, shipped_model
 from gendercls.sources import Photo, PhotoFile, readable_name
@@ -28,18 +31,30 @@ AnyPhoto = str | os.PathLike[str] | bytes | NDArray[np.uint8] | Photo
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one photo.
+    """What the model says of one photo, or of one face in it.
 
     key: the photo's path, or its number for bytes and arrays. label: a class name, or those of all attributes that a
-    model of independent ones finds (``none`` without any); ``uncertain`` below the asked confidence, empty when the
-    photo could not be read. confidence: the probability that all of the label is right. probabilities: K values in the
-    order of the model's classes; empty without an answer. error: why there is no answer. Numbers have 6 decimals.
+    model of independent ones finds (``none`` without any); ``uncertain`` below the asked confidence, ``no face`` where
+    faces were looked for and the photo has none, empty when the photo could not be read. confidence: the probability
+    that all of the label is right. probabilities: K values in the order of the model's classes; empty without an
+    answer. error: why there is no answer. face: where the face is; None for a whole photo. Numbers have 6 decimals.
     """
 
     key: str
     label: str
     confidence: float
     probabilities: tuple[float, ...]
+    error: str = ""
+    face: Face | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What of a photo goes through the model: itself, or its faces; or why nothing does."""
+
+    photo: Photo
+    pixels: list[NDArray[np.uint8]] = field(default_factory=list)
+    faces: list[Face] | None = None
     error: str = ""
 
 
@@ -71,9 +86,13 @@ class Classifier:
         min_confidence: below it the label is ``uncertain``; 0 to 1.
         max_error: choose that threshold so that answers were wrong at most this often on the model's validation
             photos; 0 to 1, and not together with ``min_confidence``.
+        faces: find the faces first, and classify each of them instead of the whole photo.
+        face_model: the face detector's file; None takes the one that ``gendercls faces download`` got.
+        min_face: pixels that both sides of a face's box need in the photo; 1 or more.
+        max_faces: take no more than that many faces of a photo, the largest; None takes all.
 
     Raises:
-        ModelError: the model cannot be used, or its table has no threshold for ``max_error``.
+        ModelError: the model or the detector cannot be used, or its table has no threshold for ``max_error``.
         DeviceError: the asked device does not work.
         UsageError: a value out of range.
 
@@ -93,8 +112,13 @@ class Classifier:
         batch_size: int | None = None,
         min_confidence: float | None = None,
         max_error: float | None = None,
+        faces: bool = False,
+        face_model: str | os.PathLike[str] | None = None,
+        min_face: int = LEAST_SIDE,
+        max_faces: int | None = None,
     ) -> None:
-        for name, value in (("jobs", jobs), ("batch_size", batch_size)):
+        numbers = {"jobs": jobs, "batch_size": batch_size, "min_face": min_face, "max_faces": max_faces}
+        for name, value in numbers.items():
             if value is not None and value < 1:
                 raise _out_of_range(name, value, "1 or more")
         if min_confidence is not None and max_error is not None:
@@ -108,7 +132,10 @@ class Classifier:
         self.threshold = min_confidence or 0.0
         if max_error is not None:
             self.threshold = self.spec.threshold_for(max_error).confidence
+        detector = read_detector(Path(face_model) if face_model is not None else None) if faces else None
         self.session = Session(self.model, device=device, batch_size=batch_size)
+        self.detector = Detector(detector, self.session.device) if detector is not None else None
+        self.min_face, self.max_faces = min_face, max_faces
         self.model = replace(self.model, data=b"")  # onnxruntime has its own copy
         self.answers = self.spec.answers
         self.jobs = jobs or available_cores()
@@ -126,55 +153,78 @@ class Classifier:
     def predict(self, photos: Iterable[AnyPhoto]) -> Iterator[Prediction]:
         """One prediction for every photo, in order and lazily; a photo that cannot be read gets its ``error``.
 
+        With faces one for every face of a photo, by x, y, w and h, or one that says ``no face``.
         The numbers are those of ``gendercls classify``, whatever the batch size and the number of threads.
         """
         stream = (_as_photo(number, photo) for number, photo in enumerate(photos))
-        for pairs in self.chunks(stream):
-            yield from (prediction for _, prediction in pairs)
+        for chunk in self.chunks(stream):
+            for _, predictions in chunk:
+                yield from predictions
 
-    def chunks(self, photos: Iterable[Photo]) -> Iterator[list[tuple[Photo, Prediction]]]:
-        """As `predict`, a batch at a time, each prediction with its photo."""
+    def chunks(self, photos: Iterable[Photo]) -> Iterator[list[tuple[Photo, list[Prediction]]]]:
+        """As `predict`, a batch of photos at a time, each photo with its predictions."""
         return in_order(self._chunk, photos, size=self.session.batch_size, jobs=self.jobs)
 
-    def _chunk(self, photos: tuple[Photo, ...]) -> list[tuple[Photo, Prediction]]:
-        """Read, decode and run one chunk. A photo's fate, array or reason, stays with its photo from the start."""
-        pre = self.spec.preprocessing
-        batch = np.zeros((self.session.batch_size, pre.height, pre.width, 3), np.uint8)
-        reasons = [self._load(photo, batch[place]) for place, photo in enumerate(photos)]
-        if all(reasons):
-            return [(photo, _failed(photo, reason)) for photo, reason in zip(photos, reasons, strict=True)]
-        probabilities = rounded(self.session.run(batch)[: len(photos)])
-        labels, confidence = self.answers.labels(probabilities), self.answers.confidence(probabilities).tolist()
-        answers = zip(labels, confidence, probabilities.tolist(), strict=True)
-        return [
-            (photo, _failed(photo, reason) if reason else self._answer(photo, *answer))
-            for photo, reason, answer in zip(photos, reasons, answers, strict=True)
-        ]
+    def _chunk(self, photos: tuple[Photo, ...]) -> list[tuple[Photo, list[Prediction]]]:
+        """Read, decode and run one chunk. A photo's fate, pixels or reason, stays with its photo from the start."""
+        loaded = [self._load(photo) for photo in photos]
+        answers = self._answers([pixels for item in loaded for pixels in item.pixels])
+        return [(item.photo, self._predictions(item, answers)) for item in loaded]
 
-    def _load(self, photo: Photo, place: NDArray[np.uint8]) -> str:
-        """Put the photo into its place of the batch; why not, where that fails."""
+    def _load(self, photo: Photo) -> _Loaded:
         try:
+            if self.detector is not None:
+                return self._load_faces(photo, self.detector)
             if isinstance(photo, _Pixels) and not isinstance(photo.content, bytes):
-                place[:] = fit(_image(photo.content), self.spec.preprocessing)
-            else:
-                place[:] = to_array(photo.read(), self.spec.preprocessing, name=photo.key)
+                return _Loaded(photo, [fit(_image(photo.content), self.spec.preprocessing)])
+            return _Loaded(photo, [to_array(photo.read(), self.spec.preprocessing, name=photo.key)])
         except PhotoError as error:
-            return error.what
-        return ""
+            return _Loaded(photo, error=error.what)
 
-    def _answer(self, photo: Photo, label: str, confidence: float, probabilities: list[float]) -> Prediction:
+    def _load_faces(self, photo: Photo, detector: Detector) -> _Loaded:
+        """The photo's faces, cropped from the same decoded image in which they were found."""
+        if isinstance(photo, _Pixels) and not isinstance(photo.content, bytes):
+            image = _image(photo.content)
+            size = image.size
+        else:
+            image, size = decode_with_size(photo.read(), name=photo.key, at_least=AT_LEAST)
+        faces = [face for face in find_faces(image, size, detector.run) if min(face.w, face.h) >= self.min_face]
+        largest = sorted(faces, key=lambda face: face.w * face.h, reverse=True)[: self.max_faces]
+        faces = [face for face in faces if face in largest]
+        return _Loaded(photo, [face_crop(image, size, face, self.spec.preprocessing) for face in faces], faces)
+
+    def _answers(self, pixels: list[NDArray[np.uint8]]) -> Iterator[tuple[str, float, list[float]]]:
+        """Label, confidence and probabilities of each image, run a batch at a time."""
+        for begin in range(0, len(pixels), self.session.batch_size):
+            batch = np.stack(pixels[begin : begin + self.session.batch_size])
+            probabilities = rounded(self.session.run(batch))
+            confidence = self.answers.confidence(probabilities).tolist()
+            yield from zip(self.answers.labels(probabilities), confidence, probabilities.tolist(), strict=True)
+
+    def _predictions(self, item: _Loaded, answers: Iterator[tuple[str, float, list[float]]]) -> list[Prediction]:
+        if item.error:
+            return [_failed(item.photo, item.error)]
+        if item.faces is None:
+            return [self._answer(item.photo, None, *next(answers))]
+        if not item.faces:
+            return [Prediction(item.photo.key, NO_FACE, 0.0, ())]
+        return [self._answer(item.photo, face, *next(answers)) for face in item.faces]
+
+    def _answer(
+        self, photo: Photo, face: Face | None, label: str, confidence: float, probabilities: list[float]
+    ) -> Prediction:
         if not 0 <= confidence <= 1:
-            return _failed(photo, "the model gave no number")
+            return _failed(photo, "the model gave no number", face)
         shown = label if confidence >= self.threshold else UNCERTAIN
-        return Prediction(photo.key, shown, confidence, tuple(probabilities))
+        return Prediction(photo.key, shown, confidence, tuple(probabilities), face=face)
 
 
 def _out_of_range(name: str, value: float, allowed: str) -> UsageError:
     return UsageError(f"{name} is {value:g}", where=f"--{name.replace('_', '-')}", do=f"give a number of {allowed}")
 
 
-def _failed(photo: Photo, reason: str) -> Prediction:
-    return Prediction(photo.key, "", 0.0, (), reason)
+def _failed(photo: Photo, reason: str, face: Face | None = None) -> Prediction:
+    return Prediction(photo.key, "", 0.0, (), reason, face)
 
 
 def _as_photo(number: int, photo: AnyPhoto) -> Photo:

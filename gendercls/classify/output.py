@@ -17,7 +17,10 @@ from gendercls.classify.rows import Columns, Row, encode, read_records
 from gendercls.errors import OutputError
 from gendercls.wholefile import whole_file
 
-FORMAT = (1, 0)
+FORMAT = (1, 1)
+
+PhotoRows = list[Row]
+"""All rows of one photo: one, or with faces one for each."""
 
 _COMPANIONS = (".part", ".run.json", ".run.json.tmp", ".retry")
 _LONGEST_NAME = 255 - max(map(len, _COMPANIONS))  # bytes, on all file systems in common use
@@ -59,8 +62,8 @@ class Journal:
             self._write_record()
             self.append_fields([self.columns.header()])
 
-    def kept_rows(self) -> Iterator[Row]:
-        """The rows that are there, but for the last photo's, which is dropped and will be redone.
+    def kept(self) -> Iterator[PhotoRows]:
+        """The rows that are there, photo by photo, but for the last photo's, which are dropped and will be redone.
 
         Once exhausted, the file ends after the last row given.
 
@@ -68,13 +71,11 @@ class Journal:
             OutputError: the part file is damaged or has other columns.
         """
         file, end = self._opened(), len(encode(self.columns.header()))
-        previous: Row | None = None
-        previous_end = end
-        for fields, after in self._records():
-            if previous is not None:
-                yield previous
-                end = previous_end
-            previous, previous_end = self._row(fields), after
+        before: PhotoRows | None = None
+        for rows, _, begin in self._by_photo():
+            if before is not None:
+                yield before
+            before, end = rows, begin
         file.truncate(end)
         file.seek(end)
 
@@ -120,19 +121,20 @@ class Journal:
         self._check_same_run()
         self._file = _open_locked(source)
 
-    def rows(self) -> Iterator[Row]:
-        """All rows that are there. Raises OutputError when they are damaged or have other columns."""
-        return (self._row(fields) for fields, _ in self._records())
+    def photos(self) -> Iterator[PhotoRows]:
+        """All rows that are there, photo by photo. Raises OutputError when they are damaged or have other columns."""
+        return (rows for rows, _, _ in self._by_photo())
 
-    def rewrite(self, redo: Callable[[Row], Row | None]) -> None:
-        """Replace the CSV in one step: each row by what ``redo`` gives, or as it is for None."""
+    def rewrite(self, redo: Callable[[PhotoRows], PhotoRows | None]) -> None:
+        """Replace the CSV in one step: each photo's rows by what ``redo`` gives, or as they are for None."""
         fresh, source = self.out.with_name(self.out.name + ".retry"), self._written()
         try:
             with fresh.open("wb") as new:
                 new.write(encode(self.columns.header()))
-                for fields, _ in self._records():
-                    answer = redo(self._row(fields))
-                    new.write(encode(fields if answer is None else self.columns.fields(answer)))
+                for rows, written, _ in self._by_photo():
+                    answer = redo(rows)
+                    fields = written if answer is None else map(self.columns.fields, answer)
+                    new.write(b"".join(map(encode, fields)))
                 new.flush()
                 os.fsync(new.fileno())
             os.replace(fresh, source)
@@ -145,6 +147,22 @@ class Journal:
     def _written(self) -> Path:
         """Where the rows are: the part file while a run is unfinished."""
         return self.part if self.part.exists() else self.out
+
+    def _by_photo(self) -> Iterator[tuple[PhotoRows, list[list[str]], int]]:
+        """Each photo's rows from the top: what they say, their fields as written, and the offset where they begin."""
+        rows: PhotoRows = []
+        written: list[list[str]] = []
+        begin = end = len(encode(self.columns.header()))
+        for fields, after in self._records():
+            row = self._row(fields)
+            if row.is_first and rows:
+                yield rows, written, begin
+                rows, written, begin = [], [], end
+            end = after
+            rows.append(row)
+            written.append(fields)
+        if rows:
+            yield rows, written, begin
 
     def _records(self) -> Iterator[tuple[list[str], int]]:
         """The rows' fields from the top, each with the offset at which it ends."""

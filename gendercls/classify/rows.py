@@ -13,12 +13,18 @@ from gendercls.records import to_line
 
 NOT_A_PHOTO = "not a photo"
 UNCERTAIN = "uncertain"
+NO_FACE = "no face"
+_FACE_COLUMNS = ("face", "x", "y", "w", "h", "face_confidence")
 _FORMULA = ("=", "+", "-", "@")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the CSV, as text. truth and correct are empty without labels or without a label."""
+    """One line of the CSV, as text.
+
+    truth and correct are empty without labels or without a label. face: its number, box and confidence; a 0 alone where
+    the photo has none, and nothing where faces were not looked for, or could not be.
+    """
 
     path: str
     label: str
@@ -27,6 +33,12 @@ class Row:
     truth: str = ""
     correct: str = ""
     error: str = ""
+    face: tuple[str, ...] = ()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the rows of a photo begin here."""
+        return not self.face or self.face[0] in ("0", "1")
 
     @property
     def has_failed(self) -> bool:
@@ -36,33 +48,49 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The CSV's columns: fixed by the model's classes and by whether there are labels."""
+    """The CSV's columns: fixed by the model's classes, and by whether there are labels and faces are looked for."""
 
     answers: Answers
     has_truth: bool
+    has_faces: bool = False
 
     def header(self) -> list[str]:
+        face = _FACE_COLUMNS if self.has_faces else ()
         truth = ["truth", "correct"] if self.has_truth else []
-        return ["path", "label", "confidence", *(f"p_{name}" for name in self.answers.names), *truth, "error"]
+        probabilities = (f"p_{name}" for name in self.answers.names)
+        return ["path", *face, "label", "confidence", *probabilities, *truth, "error"]
 
     def fields(self, row: Row) -> list[str]:
         """The row's fields, defused for spreadsheets."""
+        face = row.face + ("",) * (len(_FACE_COLUMNS) - len(row.face)) if self.has_faces else ()
         probabilities = row.probabilities or ("",) * len(self.answers.names)
         truth = [defused(row.truth), row.correct] if self.has_truth else []
-        return [path_field(row.path), defused(row.label), row.confidence, *probabilities, *truth, defused(row.error)]
+        answer = [defused(row.label), row.confidence, *probabilities]
+        return [path_field(row.path), *face, *answer, *truth, defused(row.error)]
 
     def row(self, fields: Sequence[str]) -> Row:
         """The row behind a line's fields, as `fields` wrote it. Raises ValueError where it is no such row."""
         if len(fields) != len(self.header()):
             raise ValueError(f"{len(fields)} fields instead of {len(self.header())}")
-        last = 3 + len(self.answers.names)
-        probabilities = tuple(fields[3:last]) if fields[2] else ()
+        first = 1 + (len(_FACE_COLUMNS) if self.has_faces else 0)
+        face = _face(fields[1:first])
+        last = first + 2 + len(self.answers.names)
+        label, confidence, *probabilities = fields[first:last]
         truth, correct = fields[last : last + 2] if self.has_truth else ("", "")
-        label, truth = _plain(fields[1]), _plain(truth)
-        for word, others in ((label, (UNCERTAIN, "")), (truth, ("",))):
+        label, truth = _plain(label), _plain(truth)
+        for word, others in ((label, (UNCERTAIN, NO_FACE, "")), (truth, ("",))):
             if word not in others:
                 self.answers.classes_in(word)
-        return Row(fields[0], label, fields[2], probabilities, truth, correct, _plain(fields[-1]))
+        answer = tuple(probabilities) if confidence else ()
+        return Row(fields[0], label, confidence, answer, truth, correct, _plain(fields[-1]), face)
+
+
+def _face(fields: Sequence[str]) -> tuple[str, ...]:
+    """The face columns' fields as a row keeps them. Raises ValueError where they are none."""
+    face = tuple(filter(None, fields))
+    if len(face) not in (0, 1, len(fields)) or not all(number.isdecimal() for number in face[:5]):
+        raise ValueError(f"{','.join(fields)!r} is no face")
+    return face
 
 
 def path_field(path: str) -> str:

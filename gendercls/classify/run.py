@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from gendercls.classify.classifier import Classifier, Prediction
-from gendercls.classify.output import Journal, check_folder, check_free, files_of
-from gendercls.classify.rows import Columns, Row, path_field
+from gendercls.classify.output import Journal, PhotoRows, check_folder, check_free, files_of
+from gendercls.classify.rows import NO_FACE, Columns, Row, path_field
 from gendercls.classify.tally import Tally
 from gendercls.classify.truth import TruthTable
 from gendercls.errors import GenderclsError, InterruptedRunError, OutputError, UsageError
+from gendercls.faces import LEAST_SIDE
 from gendercls.records import without_nan
 from gendercls.sources import Listing, Photo
 
@@ -37,6 +38,10 @@ class ClassifyOptions:
     batch_size: int | None = None
     min_confidence: float | None = None
     max_error: float | None = None
+    faces: bool = False
+    face_model: Path | None = None
+    min_face: int | None = None
+    max_faces: int | None = None
     limit: int | None = None
     restart: bool = False
     retry_failed: bool = False
@@ -55,7 +60,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run gave. kept: rows that an earlier run had written; seconds: of this run alone."""
+    """What a run gave. kept: photos whose rows an earlier run had written; seconds: of this run alone."""
 
     out: Path
     tally: Tally
@@ -74,14 +79,15 @@ class Summary:
     @property
     def rate(self) -> float:
         """Photos per second that this run classified."""
-        return (self.tally.rows - self.kept) / max(self.seconds, 1e-9)
+        return (self.tally.files - self.kept) / max(self.seconds, 1e-9)
 
     def to_json(self) -> str:
         """All of it for programs; shares are 0 to 1, intervals are 95 % Wilson."""
         tally, scores = self.tally, self.tally.scores()
         content = {
             "out": str(self.out),
-            "rows": tally.rows,
+            "files": tally.files,
+            "photos_by_faces": tally.photos_by_faces() if tally.has_faces else None,
             "answered": tally.answered,
             "uncertain": tally.uncertain,
             "failed": tally.failed,
@@ -94,7 +100,7 @@ class Summary:
             "precision": self.precision,
             "model": self.model,
             "confidence_threshold": self.threshold,
-            "kept_rows": self.kept,
+            "kept_files": self.kept,
             "seconds": self.seconds,
             "photos_per_second": self.rate,
         }
@@ -118,6 +124,10 @@ def classify(options: ClassifyOptions, report: Report) -> Summary:
             where=f"--split {options.split}",
             do="name the labels that say which photo is in which part",
         )
+    given = {"--face-model": options.face_model, "--min-face": options.min_face, "--max-faces": options.max_faces}
+    for name, value in given.items():
+        if value is not None and not options.faces:
+            raise UsageError(f"{name} needs --faces", where=f"{name} {value}", do="add --faces, or leave it out")
     if options.retry_failed:
         check_folder(options.out)
     else:
@@ -133,7 +143,7 @@ def classify(options: ClassifyOptions, report: Report) -> Summary:
     truth = TruthTable(options.labels, classifier.spec, options.split) if options.labels else None
     if truth is not None:
         truth.check_belongs(listing)
-    columns = Columns(classifier.spec.answers, truth is not None)
+    columns = Columns(classifier.spec.answers, truth is not None, options.faces)
     run = _Run(
         options, classifier, truth, listing, Journal(options.out, columns, _identity(options, classifier, truth))
     )
@@ -150,15 +160,22 @@ def _open_classifier(options: ClassifyOptions) -> Classifier:
         batch_size=options.batch_size,
         min_confidence=options.min_confidence,
         max_error=options.max_error,
+        faces=options.faces,
+        face_model=options.face_model,
+        min_face=LEAST_SIDE if options.min_face is None else options.min_face,
+        max_faces=options.max_faces,
     )
 
 
 def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTable | None) -> dict[str, Any]:
     """What must not change while a run goes on. On a CPU the batch size does not count: no bit depends on it."""
     pre, is_cuda = classifier.spec.preprocessing, classifier.session.device.is_cuda
+    detector = classifier.detector
+    faces = {"min_face": classifier.min_face, "max_faces": classifier.max_faces} if detector else {}
     return {
         "inputs": list(options.photos),
         "model": {"file": classifier.model.path.name, "sha256": classifier.model.sha256},
+        "face_model": {"file": detector.file.path.name, "sha256": detector.file.sha256} if detector else None,
         "labels": {"source": truth.source, "sha256": truth.sha256} if truth else None,
         "options": {
             "device": classifier.device,
@@ -167,6 +184,7 @@ def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTabl
             "confidence_threshold": classifier.threshold,
             "split": options.split,
             "limit": options.limit,
+            **faces,
         },
         "versions": {
             "gendercls": version("gendercls"),
@@ -190,7 +208,7 @@ class _Run:
     journal: Journal
 
     def __post_init__(self) -> None:
-        self.tally = Tally(self.classifier.spec.answers, self.truth is not None)
+        self.tally = Tally(self.classifier.spec.answers, self.truth is not None, self.options.faces)
         self.notes: list[str] = []
 
     def photos(self) -> Iterator[Photo]:
@@ -201,29 +219,29 @@ class _Run:
         return islice(wanted, self.options.limit)
 
     def go(self, report: Report) -> int:
-        """Classify what has no row yet; how many rows were there before."""
+        """Classify the photos that have no rows yet; how many had some before."""
         try:
             self.journal.begin(restart=self.options.restart, force=self.options.force)
             photos = self.photos()
             kept = self._continue_after(photos)
             meter = _Meter(report, self.photos, kept)
-            for pairs in self.classifier.chunks(photos):
-                rows = [self._row(photo, prediction) for photo, prediction in pairs]
-                self.journal.append(rows)
-                for row in rows:
-                    self.tally.add(row)
+            for chunk in self.classifier.chunks(photos):
+                done = [self._rows(photo, predictions) for photo, predictions in chunk]
+                self.journal.append(row for rows in done for row in rows)
+                for rows in done:
+                    self.tally.add(rows)
                 meter.tell(self.tally)
             self.journal.finish()
         except KeyboardInterrupt:
             raise InterruptedRunError(
-                f"interrupted after {self.tally.rows:,} rows; they are kept", where=str(self.journal.part)
+                f"interrupted after {self.tally.files:,} files; their rows are kept", where=str(self.journal.part)
             ) from None
         finally:
             self.journal.close()
         return kept
 
     def retry(self, report: Report) -> int:
-        """Classify the failed photos again and replace the CSV in one step; how many rows stayed as they were."""
+        """Classify the failed photos again and replace the CSV in one step; how many stayed as they were."""
         try:
             self.journal.begin_retry()
             return self._retry(report)
@@ -234,62 +252,62 @@ class _Run:
 
     def _retry(self, report: Report) -> int:
         failed = []
-        for photo, row in self._paired(self.photos(), self.journal.rows()):
-            if row.has_failed:
+        for photo, rows in self._paired(self.photos(), self.journal.photos()):
+            if _has_failed(rows):
                 failed.append(photo)
             else:
                 self._count_label(photo)
         meter = _Meter(report, lambda: iter(failed), 0)
-        again: deque[Row] = deque()
-        for pairs in self.classifier.chunks(failed):
-            again.extend(self._row(photo, prediction) for photo, prediction in pairs)
+        again: deque[PhotoRows] = deque()
+        for chunk in self.classifier.chunks(failed):
+            again.extend(self._rows(photo, predictions) for photo, predictions in chunk)
             meter.tell_count(len(again))
+        mended = sum(1 for rows in again if not _has_failed(rows))
 
-        def redo(row: Row) -> Row | None:
-            fresh = again.popleft() if row.has_failed else None
-            if fresh is not None and path_field(fresh.path) != row.path:
-                raise OutputError("the output changed meanwhile", where=row.path, do="repeat the command")
-            self.tally.add(fresh or row)
+        def redo(rows: PhotoRows) -> PhotoRows | None:
+            fresh = again.popleft() if _has_failed(rows) else None
+            if fresh is not None and path_field(fresh[0].path) != rows[0].path:
+                raise OutputError("the output changed meanwhile", where=rows[0].path, do="repeat the command")
+            self.tally.add(fresh or rows)
             return fresh
 
-        mended = sum(1 for row in again if not row.has_failed)
         self.journal.rewrite(redo)
         self.notes.append(f"retried what had failed: {mended:,} of {len(failed):,} have an answer now")
         if self.journal.part.exists():
             self.notes.append("the run itself is not finished: repeat the command without --retry-failed to continue")
-        return self.tally.rows - len(failed)
+        return self.tally.files - len(failed)
 
     def _continue_after(self, photos: Iterator[Photo]) -> int:
-        for photo, row in self._paired(photos, self.journal.kept_rows()):
+        for photo, rows in self._paired(photos, self.journal.kept()):
             self._count_label(photo)
-            self.tally.add(row)
-        return self.tally.rows
+            self.tally.add(rows)
+        return self.tally.files
 
     def _count_label(self, photo: Photo) -> None:
         """How the label of a photo matched whose row is there already."""
         if self.truth is not None:
             self.truth.of(photo)
 
-    def _paired(self, photos: Iterator[Photo], rows: Iterator[Row]) -> Iterator[tuple[Photo, Row]]:
+    def _paired(self, photos: Iterator[Photo], written: Iterator[PhotoRows]) -> Iterator[tuple[Photo, PhotoRows]]:
         """Rows with the photos they are of. Raises OutputError at the first photo that differs."""
-        for row in rows:
-            photo = next(photos, None)
-            if photo is None or path_field(photo.key) != row.path:
+        for rows in written:
+            photo, path = next(photos, None), rows[0].path
+            if photo is None or path_field(photo.key) != path:
                 found = "the listing ends there" if photo is None else f"{photo.key} comes there now"
                 raise OutputError(
                     "the photos are not those the run was begun with",
-                    where=f"{row.path} was next among the rows; {found}",
+                    where=f"{path} was next among the rows; {found}",
                     do="put the photos back as they were, or repeat with --restart to begin anew",
                 )
-            yield photo, row
+            yield photo, rows
 
-    def _row(self, photo: Photo, prediction: Prediction) -> Row:
+    def _rows(self, photo: Photo, predictions: Sequence[Prediction]) -> PhotoRows:
         truth = self.truth.of(photo) if self.truth is not None else ""
-        correct = "" if not truth else "1" if prediction.label == truth else "0"
-        if prediction.error:
-            return Row(photo.key, "", "", (), truth, correct, prediction.error)
-        numbers = tuple(f"{probability:.6f}" for probability in prediction.probabilities)
-        return Row(photo.key, prediction.label, f"{prediction.confidence:.6f}", numbers, truth, correct)
+        # With faces, the truth of a photo is that of its only face; of another photo it says nothing.
+        is_scored = truth != "" and (not self.options.faces or [p.face is None for p in predictions] == [False])
+        return [
+            _row(photo, prediction, number, truth, is_scored) for number, prediction in enumerate(predictions, start=1)
+        ]
 
     def summary(self, kept: int, seconds: float) -> Summary:
         session, truth = self.classifier.session, self.truth
@@ -310,6 +328,25 @@ class _Run:
         )
 
 
+def _has_failed(rows: PhotoRows) -> bool:
+    return any(row.has_failed for row in rows)
+
+
+def _row(photo: Photo, prediction: Prediction, number: int, truth: str, is_scored: bool) -> Row:
+    """A prediction as a line of the CSV. number: of the face, if it is of one."""
+    correct = str(int(prediction.label == truth)) if is_scored else ""
+    face: tuple[str, ...] = ()
+    if prediction.face is not None:
+        box = prediction.face
+        face = (*map(str, (number, box.x, box.y, box.w, box.h)), f"{box.confidence:.6f}")
+    elif prediction.label == NO_FACE:
+        face = ("0",)
+    has_answer = bool(prediction.probabilities)
+    confidence = f"{prediction.confidence:.6f}" if has_answer else ""
+    probabilities = tuple(f"{probability:.6f}" for probability in prediction.probabilities)
+    return Row(photo.key, prediction.label, confidence, probabilities, truth, correct, prediction.error, face)
+
+
 class _Meter:
     """Tells the caller how far the run is; counts the listing beside the work."""
 
@@ -323,7 +360,7 @@ class _Meter:
         self._total = sum(1 for _ in photos())
 
     def tell(self, tally: Tally) -> None:
-        self.tell_count(tally.rows, tally.failed)
+        self.tell_count(tally.files, tally.failed)
 
     def tell_count(self, done: int, failed: int = 0) -> None:
         now = time.monotonic()

@@ -34,6 +34,11 @@ class Device:
     def is_cuda(self) -> bool:
         return self.name.startswith("cuda")
 
+    @property
+    def number(self) -> int:
+        """Which of several GPUs; 0 on a CPU."""
+        return int(self.name.partition(":")[2] or 0)
+
 
 class Session:
     """A model that has been opened and has passed its own self-test; safe to call from several threads.
@@ -149,19 +154,22 @@ def _open(model: ModelFile, asked: str) -> tuple[Any, Device]:
         raise UsageError(f"no device {asked!r}", where="--device", do="use auto, cpu, cuda or cuda:N")
     problem = "" if kind == "cpu" else why_no_cuda()
     if kind != "cpu" and not problem:
-        session = _create(model, [(_CUDA, {"device_id": int(number or 0), "use_tf32": 0}), "CPUExecutionProvider"])
+        device = Device(f"cuda:{int(number or 0)}")
+        session = create(model.data, str(model.path), device)
         if session.get_providers()[0] == _CUDA:
-            return session, Device(f"cuda:{int(number or 0)}")
+            return session, device
         problem = "onnxruntime could not start its CUDA provider: see gendercls doctor"
     if kind == "cuda":
         raise DeviceError(
             f"CUDA does not work here: {problem}", where=f"--device {asked}", do="mend that, or use --device cpu"
         )
-    session = _create(model, ["CPUExecutionProvider"])
-    return session, Device("cpu", problem)
+    device = Device("cpu", problem)
+    return create(model.data, str(model.path), device), device
 
 
-def _create(model: ModelFile, providers: list[Any]) -> Any:
+def create(data: bytes, where: str, device: Device) -> Any:
+    """An onnxruntime session of a model's bytes. Raises ModelError, naming ``where``."""
+    cuda = (_CUDA, {"device_id": device.number, "use_tf32": 0})
     options = ort.SessionOptions()
     options.log_severity_level = _SILENT
     # One thread: cores are filled by chunks that run side by side, not by splitting one convolution.
@@ -169,12 +177,11 @@ def _create(model: ModelFile, providers: list[Any]) -> Any:
     options.inter_op_num_threads = 1
     try:
         with _silence():
-            return ort.InferenceSession(model.data, options, providers=providers)
+            providers = [*([cuda] if device.is_cuda else []), "CPUExecutionProvider"]
+            return ort.InferenceSession(data, options, providers=providers)
     except Exception as error:  # onnxruntime raises a dozen kinds with no common base
         raise ModelError(
-            f"onnxruntime cannot open the model: {_first_line(error)}",
-            where=str(model.path),
-            do="fetch or export it again",
+            f"onnxruntime cannot open the model: {_first_line(error)}", where=where, do="fetch or export it again"
         ) from None
 
 

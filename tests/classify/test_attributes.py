@@ -246,8 +246,9 @@ def test_rows_add_up_however_they_end() -> None:
         ("B", "", ""),
         ("", "", "not a photo"),
     ):
-        tally.add(Row("x", label, "" if error else "0.250000", () if error else numbers, truth, "", error))
-    assert (tally.rows, tally.answered, tally.uncertain, tally.failed, tally.not_photos) == (7, 4, 1, 1, 1)
+        correct = str(int(label == truth)) if truth else ""
+        tally.add([Row("x", label, "" if error else "0.250000", () if error else numbers, truth, correct, error)])
+    assert (tally.files, tally.answered, tally.uncertain, tally.failed, tally.not_photos) == (7, 4, 1, 1, 1)
     assert tally.shares() == {"A": wilson(2, 4), "B": wilson(2, 4)}
     scores = tally.scores()
     assert isinstance(scores, AttributeScores)

@@ -203,7 +203,7 @@ def test_a_folder_and_an_output_that_are_not_utf8(folder: Path, run_gendercls: R
     assert "rows: caf\\udce9.csv\n" in done.stderr
     (folder / f"{name}.csv").rename(folder / f"{name}.csv.part")
     again = run_gendercls("classify", name, "--out", f"{name}.csv", "--json", cwd=folder)
-    assert json.loads(again.stdout)["kept_rows"] == 1
+    assert json.loads(again.stdout)["kept_files"] == 1
 
 
 # --- models -----------------------------------------------------------------------------------------------------

@@ -262,7 +262,7 @@ def test_the_summary_says_what_the_csv_adds_up_to(finished: Path, copy: Path, ru
     """As text on stderr without a single escape code, and as JSON on stdout."""
     done = run(copy, "--force", "--json")
     said, labels = json.loads(done.stdout), Counter(row["label"] for row in rows(finished / "o.csv"))
-    keys = ("out", "rows", "answered", "uncertain", "failed", "failures", "not_photos", "scores", "labels", "device")
+    keys = ("out", "files", "answered", "uncertain", "failed", "failures", "not_photos", "scores", "labels", "device")
     assert [said[key] for key in keys] == ["o.csv", 22, 20, 0, 1, {"damaged photo": 1}, 1, None, None, "cpu"]
     shares = {name: wilson(labels[name], 20) for name in CLASSES}
     assert {name: (s["count"], s["low"]) for name, s in said["shares"].items()} == {
@@ -411,7 +411,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(many: Path, run: Run, size: int)
     """'Running the same command again continues' after ``kill -9``: with the header there, or with rows."""
     assert stop(many, size, signal.SIGKILL).returncode == -signal.SIGKILL
     assert not (many / "o.csv").exists()
-    kept = json.loads(run(many, "--json").stdout)["kept_rows"]
+    kept = json.loads(run(many, "--json").stdout)["kept_files"]
     assert kept >= (16 if size > 1 else 0)
     assert (many / "o.csv").read_bytes() == (many / "whole.csv").read_bytes()
     (many / "o.csv").unlink()
@@ -427,13 +427,13 @@ def test_an_interrupted_run_says_how_to_continue(many: Path, kind: signal.Signal
     words = shlex.join(["gendercls", *RUN, *(word for word in typed if word != "--restart")])
     assert stopped.returncode == 130
     assert stopped.stderr == (
-        f"Error: interrupted after {counted} rows; they are kept\n"
+        f"Error: interrupted after {counted} files; their rows are kept\n"
         "  where: o.csv.part\n"
         f"  do:    continue with: {words}\n"
     )
     command = [sys.executable, "-m", *shlex.split(stopped.stderr.partition("continue with: ")[2]), "--json"]
     done = subprocess.run(command, cwd=many, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["kept_rows"] == kept - 1
+    assert json.loads(done.stdout)["kept_files"] == kept - 1
     assert (many / "o.csv").read_bytes() == (many / "whole.csv").read_bytes()
     (many / "o.csv").unlink()
 
@@ -463,7 +463,7 @@ def test_a_full_disk_loses_nothing(many: Path, run: Run) -> None:
         "  where: o.csv.part\n"
         "  do:    mend that (free some disk, or make the folder writable) and repeat the command: it continues\n",
     )
-    assert json.loads(run(many, "--json").stdout)["kept_rows"] > 0
+    assert json.loads(run(many, "--json").stdout)["kept_files"] > 0
     assert (many / "o.csv").read_bytes() == (many / "whole.csv").read_bytes()
     (many / "o.csv").unlink()
 
@@ -526,7 +526,7 @@ def test_retry_failed_redoes_only_what_failed(finished: Path, copy: Path, run: R
     assert [n for n, (old, new) in enumerate(zip(before, after, strict=True)) if old != new] == [5]
     assert re.fullmatch(rb"000005\.jpg,(fe)?male,0\.\d{6},0\.\d{6},0\.\d{6},", after[5])
     assert "retried what had failed: 1 of 1 have an answer now\n" in done.stderr
-    assert (json.loads(done.stdout)["failed"], json.loads(done.stdout)["kept_rows"]) == (0, 21)
+    assert (json.loads(done.stdout)["failed"], json.loads(done.stdout)["kept_files"]) == (0, 21)
 
 
 def test_retry_failed_of_an_unfinished_run(finished: Path, copy: Path, run: Run, celeba: Path) -> None:
@@ -548,6 +548,6 @@ def test_a_retry_counts_each_label_once(copy: Path, run: Run, celeba: Path) -> N
     whole = json.loads(run(copy, "--force", "--labels", celeba, "--json").stdout)
     again = json.loads(run(copy, "--retry-failed", "--labels", celeba, "--json").stdout)
     for summary in (whole, again):
-        for key in ("kept_rows", "seconds", "photos_per_second"):
+        for key in ("kept_files", "seconds", "photos_per_second"):
             del summary[key]
     assert again == whole

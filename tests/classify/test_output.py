@@ -39,7 +39,7 @@ def journal(folder: Path, columns: Columns = COLUMNS, **changes: Any) -> Journal
 def go_on(run: Journal, *, restart: bool = False, force: bool = False) -> int:
     """Write what is missing and finish; how many rows were kept."""
     run.begin(restart=restart, force=force)
-    kept = list(run.kept_rows())
+    kept = [row for rows in run.kept() for row in rows]
     assert kept == [COLUMNS.row(COLUMNS.fields(row)) for row in ROWS[: len(kept)]]
     run.append(ROWS[len(kept) :])
     run.finish()
@@ -93,7 +93,7 @@ def test_the_csv_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     """Until then its rows are in the part, each there as soon as it is appended."""
     run = journal(tmp_path)
     run.begin(restart=False, force=False)
-    assert list(run.kept_rows()) == []
+    assert list(run.kept()) == []
     run.append(ROWS[:1])
     assert not run.out.exists()
     seen = run.part.read_bytes()
@@ -193,7 +193,7 @@ def test_other_columns_are_refused(tmp_path: Path, whole: bytes) -> None:
             "0.9, this run has 0.5",
         ),
         ({"versions": {"onnxruntime": "1.22"}}, "another version of onnxruntime", "1.21, this run has 1.22"),
-        ({"format": [1, 1]}, "another format", "1, 0, this run has 1, 1"),
+        ({"format": [1, 0]}, "another format", "1, 1, this run has 1, 0"),
     ],
 )
 def test_another_run_is_refused(
@@ -266,9 +266,9 @@ def test_a_part_that_was_finished_meanwhile_is_not_written(
 # --- retrying ---------------------------------------------------------------------------------------------------
 
 
-def mend(row: Row) -> Row | None:
-    """An answer for the row that failed."""
-    return Row("=é☃.jpg", "male", "1.000000", ("0.000000", "1.000000")) if row.has_failed else None
+def mend(rows: list[Row]) -> list[Row] | None:
+    """An answer for the photo that failed."""
+    return [Row("=é☃.jpg", "male", "1.000000", ("0.000000", "1.000000"))] if rows[0].has_failed else None
 
 
 @pytest.mark.parametrize("place", ["o.csv", "o.csv.part"])
@@ -277,7 +277,7 @@ def test_retrying_replaces_the_failed_rows_alone(tmp_path: Path, whole: bytes, p
     (tmp_path / place).write_bytes(whole)
     run = journal(tmp_path)
     run.begin_retry()
-    assert [row.has_failed for row in run.rows()] == [False, True, False]
+    assert [[row.has_failed for row in rows] for rows in run.photos()] == [[False], [True], [False]]
     run.rewrite(mend)
     run.close()
     failed = './=é☃.jpg,,,,,,,"\'-- damaged, or so"\n'.encode()
