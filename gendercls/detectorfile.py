@@ -101,12 +101,15 @@ def _fetch(source: str) -> bytes:
     try:
         with urllib.request.urlopen(source, timeout=_TIMEOUT) as answer:  # noqa: S310 - its hash is checked
             data: bytes = answer.read(_MOST_BYTES)
+            promised = int(answer.headers.get("Content-Length") or len(data))
     except urllib.error.HTTPError as error:
         reason = f"the server answers {error.code} {error.reason}"
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = str(getattr(error, "reason", error)) or type(error).__name__
     else:
-        return data
+        if len(data) == min(promised, _MOST_BYTES):
+            return data
+        reason = f"the connection broke off after {len(data):,} of {promised:,} bytes"
     raise ModelError(
         f"the face detector cannot be fetched: {reason}",
         where=source,
