@@ -22,7 +22,7 @@ from gendercls.labels.rules import DEFAULT_CLASSES
 from gendercls.train.data import prepare
 from gendercls.train.dataset import PhotoSet
 from gendercls.train.events import EpochMetrics
-from gendercls.train.loop import Training, begin, predict_logits, restore_last, train_epochs
+from gendercls.train.loop import Training, begin, predict, restore_last, train_epochs
 from gendercls.train.network import Network, build_network
 from gendercls.train.recipe import Recipe, load_recipe
 
@@ -115,7 +115,7 @@ def _train(options: argparse.Namespace, recipe: Recipe, run: Path, seed: int) ->
 
 
 def _given_to_truth(answers: Answers, network: Network, photos: PhotoSet, recipe: Recipe) -> NDArray[np.float64]:
-    logits = predict_logits(network, photos, recipe)
+    logits = predict(network, photos, recipe).logits
 
     def given(temperature: float) -> NDArray[np.float64]:
         return answers.probability_of_truth(answers.probabilities(logits, temperature), photos.targets)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gendercls.train.result import TrainingResult
 
 _stderr = Console(stderr=True, highlight=False)
+_UNFAMILIAR = 0.25  # five times the share among a model's own validation photos
 _PERCEIVED = "Labels say how a labeller would likely perceive a face, not anyone's gender."
 
 
@@ -94,6 +95,11 @@ def show_summary(summary: Summary) -> None:
     _stderr.print(_shares(tally))
     if tally.has_faces:
         _show_faces(tally)
+    elif summary.unfamiliar.low > _UNFAMILIAR:
+        warn(
+            f"{summary.unfamiliar} of the photos look unlike those the model was validated on: whole scenes, or no "
+            "faces at all? --faces finds faces first"
+        )
     scores = tally.scores()
     if scores is not None:
         _show_scores(scores, tally, summary)

@@ -23,8 +23,11 @@ from gendercls.images import Preprocessing
 from gendercls.labels.rules import ClassRule, check_classes, classes_to_json, opinions_in
 from gendercls.stats import Threshold, wilson
 
-FORMAT = (1, 1)
-"""1.1 brought models of independent attributes; a 1.0 file says nothing of them and has none."""
+FORMAT = (1, 2)
+"""1.1 brought models of independent attributes, 1.2 the output ``embedding`` and the norm that familiar photos have."""
+
+UNFAMILIAR = 0.05
+"""The share of a model's own validation photos whose embedding is shorter than its spec's ``familiar_norm``."""
 
 METADATA_KEY = "gendercls"
 _MOST_SELF_TESTS = 16
@@ -127,7 +130,8 @@ class ModelSpec:
     """Everything a user of the model must agree on.
 
     independent: each class is an attribute of its own, so that a photo can have several or none. provenance: plain
-    values, for people and for programs.
+    values, for people and for programs. familiar_norm: what is not like the photos that the model was made for, a cat
+    or a whole scene, mostly has a shorter embedding than that; None where it is not known.
     """
 
     name: str
@@ -141,6 +145,7 @@ class ModelSpec:
     self_test: SelfTest
     gate: GateFigures
     independent: bool = False
+    familiar_norm: float | None = None
     format: tuple[int, int] = FORMAT
 
     @property
@@ -200,8 +205,7 @@ def parse_spec(text: str, where: str) -> ModelSpec:
             where=where,
             do="install a newer gendercls" if major > FORMAT[0] else "export the model again",
         )
-    if minor == 0:
-        _bring_up_to_1_1(top)
+    _bring_up_to_date(top, minor)
     independent = top.flag("independent")
     classes = top.checked(lambda spec: _classes(spec, independent), "classes")
     pre = top.inner("preprocessing")
@@ -225,17 +229,21 @@ def parse_spec(text: str, where: str) -> ModelSpec:
             gate.text("worst_photo"),
         ),
         independent=independent,
+        familiar_norm=None if top.get("familiar_norm") is None else top.number("familiar_norm"),
         format=(major, minor),
     )
     _check_self_test(spec, where)
     return spec
 
 
-def _bring_up_to_1_1(top: _Reader) -> None:
-    """Put in what a file of format 1.0 does not say: that its classes exclude each other."""
-    top.value["independent"] = False
-    for figure in top.items("figures"):
-        figure.value["attributes"] = []
+def _bring_up_to_date(top: _Reader, minor: int) -> None:
+    """Put in what a file of an older format does not say."""
+    if minor < 1:
+        top.value["independent"] = False
+        for figure in top.items("figures"):
+            figure.value["attributes"] = []
+    if minor < 2:
+        top.value["familiar_norm"] = None
 
 
 def _check_self_test(spec: ModelSpec, where: str) -> None:

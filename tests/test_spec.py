@@ -107,6 +107,7 @@ def specs(draw: st.DrawFn) -> ModelSpec:
         self_test=SelfTest(tuple(seeds), rows, draw(shares)),
         gate=GateFigures(draw(counts), draw(shares), draw(shares), draw(counts), draw(words)),
         independent=independent,
+        familiar_norm=draw(st.none() | numbers),
         format=(FORMAT[0], minor),
     )
 
@@ -167,6 +168,8 @@ VALUES = {"null": None, "true": True, "7": 7, "text": "x", "list": [], "object":
 
 def is_of_its_kind(path: tuple[Any, ...], wrong: Any) -> bool:
     right = holder_of(plain(), path)[path[-1]]
+    if path == ("familiar_norm",):
+        return wrong is None or bool(wrong is VALUES["7"])
     if isinstance(right, bool):
         return wrong is True
     if isinstance(right, int | float):
@@ -284,8 +287,15 @@ def test_a_newer_minor_format_is_read_and_known(minor: int, is_newer: bool) -> N
 def test_a_file_of_format_1_0_is_read() -> None:
     """What 1.1 brought is not asked of an older file: its classes exclude each other."""
     content = plain() | {"format": [1, 0]}
-    del content["independent"], content["figures"][0]["attributes"]
+    del content["independent"], content["figures"][0]["attributes"], content["familiar_norm"]
     assert parse_spec(json.dumps(content), "x") == replace(SPEC, format=(1, 0))
+
+
+def test_a_file_of_format_1_1_is_read() -> None:
+    """What 1.2 brought is not asked of an older file: nobody knows which photos are familiar to its model."""
+    content = plain() | {"format": [1, 1]}
+    del content["familiar_norm"]
+    assert parse_spec(json.dumps(content), "x") == replace(SPEC, format=(1, 1))
 
 
 # --- independent attributes -------------------------------------------------------------------------------------

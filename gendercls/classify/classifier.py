@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,9 @@ class Prediction:
     model of independent ones finds (``none`` without any); ``uncertain`` below the asked confidence, ``no face`` where
     faces were looked for and the photo has none, empty when the photo could not be read. confidence: the probability
     that all of the label is right. probabilities: K values in the order of the model's classes; empty without an
-    answer. error: why there is no answer. face: where the face is; None for a whole photo. Numbers have 6 decimals.
+    answer. error: why there is no answer. face: where the face is; None for a whole photo. is_unfamiliar: whether the
+    model saw less of what it knows than in all but 5 % of its validation photos; None where that is not known. Numbers
+    have 6 decimals.
     """
 
     key: str
@@ -46,6 +49,7 @@ class Prediction:
     probabilities: tuple[float, ...]
     error: str = ""
     face: Face | None = None
+    is_unfamiliar: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,15 @@ class _Loaded:
     pixels: list[NDArray[np.uint8]] = field(default_factory=list)
     faces: list[Face] | None = None
     error: str = ""
+
+
+class _Answer(NamedTuple):
+    """What the model says of one image; the fields as `Prediction` has them."""
+
+    label: str
+    confidence: float
+    probabilities: list[float]
+    is_unfamiliar: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,30 +206,41 @@ class Classifier:
         faces = [face for face in faces if face in largest]
         return _Loaded(photo, [face_crop(image, size, face, self.spec.preprocessing) for face in faces], faces)
 
-    def _answers(self, pixels: list[NDArray[np.uint8]]) -> Iterator[tuple[str, float, list[float]]]:
-        """Label, confidence and probabilities of each image, run a batch at a time."""
+    def _answers(self, pixels: list[NDArray[np.uint8]]) -> Iterator[_Answer]:
+        """What the model says of each image, run a batch at a time."""
         for begin in range(0, len(pixels), self.session.batch_size):
             batch = np.stack(pixels[begin : begin + self.session.batch_size])
-            probabilities = rounded(self.session.run(batch))
-            confidence = self.answers.confidence(probabilities).tolist()
-            yield from zip(self.answers.labels(probabilities), confidence, probabilities.tolist(), strict=True)
+            probabilities, is_unfamiliar = self._run(batch)
+            labels, confidence = self.answers.labels(probabilities), self.answers.confidence(probabilities).tolist()
+            yield from map(_Answer, labels, confidence, probabilities.tolist(), is_unfamiliar)
 
-    def _predictions(self, item: _Loaded, answers: Iterator[tuple[str, float, list[float]]]) -> list[Prediction]:
+    def _run(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float64], Sequence[bool | None]]:
+        if self.spec.familiar_norm is None:
+            return rounded(self.session.run(batch)), [None] * len(batch)
+        probabilities, embedding = self.session.run_with_embedding(batch)
+        return rounded(probabilities), (np.linalg.norm(embedding, axis=1) < self.spec.familiar_norm).tolist()
+
+    def _predictions(self, item: _Loaded, answers: Iterator[_Answer]) -> list[Prediction]:
         if item.error:
             return [_failed(item.photo, item.error)]
         if item.faces is None:
-            return [self._answer(item.photo, None, *next(answers))]
+            return [self._prediction(item.photo, None, next(answers))]
         if not item.faces:
             return [Prediction(item.photo.key, NO_FACE, 0.0, ())]
-        return [self._answer(item.photo, face, *next(answers)) for face in item.faces]
+        return [self._prediction(item.photo, face, next(answers)) for face in item.faces]
 
-    def _answer(
-        self, photo: Photo, face: Face | None, label: str, confidence: float, probabilities: list[float]
-    ) -> Prediction:
-        if not 0 <= confidence <= 1:
+    def _prediction(self, photo: Photo, face: Face | None, answer: _Answer) -> Prediction:
+        if not 0 <= answer.confidence <= 1:
             return _failed(photo, "the model gave no number", face)
-        shown = label if confidence >= self.threshold else UNCERTAIN
-        return Prediction(photo.key, shown, confidence, tuple(probabilities), face=face)
+        label = answer.label if answer.confidence >= self.threshold else UNCERTAIN
+        return Prediction(
+            photo.key,
+            label,
+            answer.confidence,
+            tuple(answer.probabilities),
+            face=face,
+            is_unfamiliar=answer.is_unfamiliar,
+        )
 
 
 def _out_of_range(name: str, value: float, allowed: str) -> UsageError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from gendercls.errors import GenderclsError, InterruptedRunError, OutputError, U
 from gendercls.faces import LEAST_SIDE
 from gendercls.records import without_nan
 from gendercls.sources import Listing, Photo
+from gendercls.stats import Rate, wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run gave. kept: photos whose rows an earlier run had written; seconds: of this run alone."""
+    """What a run gave.
+
+    kept: files whose rows an earlier run had written. seconds, unfamiliar: of this run alone; the second is the share
+    of images that are unlike those the model was validated on, of those where that is known.
+    """
 
     out: Path
     tally: Tally
@@ -73,6 +78,7 @@ class Summary:
     threshold: float
     label_source: str
     label_matches: dict[str, int]
+    unfamiliar: Rate
     notes: tuple[str, ...]
     warning: str
 
@@ -96,6 +102,7 @@ class Summary:
             "shares": {name: asdict(rate) for name, rate in tally.shares().items()},
             "scores": scores.to_dict() if scores else None,
             "labels": {"source": self.label_source, **self.label_matches} if self.label_source else None,
+            "unfamiliar": asdict(self.unfamiliar) if self.unfamiliar.total else None,
             "device": self.device,
             "precision": self.precision,
             "model": self.model,
@@ -210,6 +217,7 @@ class _Run:
     def __post_init__(self) -> None:
         self.tally = Tally(self.classifier.spec.answers, self.truth is not None, self.options.faces)
         self.notes: list[str] = []
+        self.familiarity: Counter[bool | None] = Counter()
 
     def photos(self) -> Iterator[Photo]:
         """The photos to classify, in order."""
@@ -302,6 +310,7 @@ class _Run:
             yield photo, rows
 
     def _rows(self, photo: Photo, predictions: Sequence[Prediction]) -> PhotoRows:
+        self.familiarity.update(prediction.is_unfamiliar for prediction in predictions)
         truth = self.truth.of(photo) if self.truth is not None else ""
         # With faces, the truth of a photo is that of its only face; of another photo it says nothing.
         is_scored = truth != "" and (not self.options.faces or [p.face is None for p in predictions] == [False])
@@ -323,6 +332,7 @@ class _Run:
             threshold=self.classifier.threshold,
             label_source=truth.source if truth else "",
             label_matches=dict(truth.matches) if truth else {},
+            unfamiliar=wilson(self.familiarity[True], self.familiarity[True] + self.familiarity[False]),
             notes=tuple(self.notes),
             warning=self.classifier.model.warning,
         )

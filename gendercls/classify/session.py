@@ -62,13 +62,19 @@ class Session:
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities float32 ``[N, K]`` of uint8 ``[N, H, W, 3]`` RGB, N at most the batch size."""
+        return self._run(images, ["probabilities"])[0]
+
+    def run_with_embedding(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """As `run`, and the embedding float32 ``[N, D]``, of a model that has it."""
+        return self._run(images, ["probabilities", "embedding"])
+
+    def _run(self, images: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[np.float32]]:
         count = len(images)
         if count < self.batch_size:
             padded = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
             padded[:count] = images
             images = padded
-        answer: NDArray[np.float32] = self._session.run(["probabilities"], {"images": images})[0]
-        return answer[:count]
+        return [output[:count] for output in self._session.run(outputs, {"images": images})]
 
     def _check_shapes(self) -> None:
         spec, path = self.model.spec, str(self.model.path)
@@ -81,6 +87,9 @@ class Session:
                 where=path,
                 do="export it again",
             )
+        embedding = outputs.get("embedding")
+        if spec.familiar_norm is not None and (embedding is None or embedding.type != "tensor(float)"):
+            raise ModelError("the model has no output 'embedding', float32 [N, D]", where=path, do="export it again")
         output = outputs.get("probabilities")
         if output is None or output.type != "tensor(float)" or list(output.shape[1:]) != [len(spec.classes)]:
             raise ModelError(

@@ -27,8 +27,24 @@ class CalibratedNetwork(nn.Module):
         self.independent = independent
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = self.network(images) / self.temperature
-        return torch.sigmoid(logits) if self.independent else torch.softmax(logits, dim=1)
+        return self.with_embedding(images)[0]
+
+    def with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The probabilities, and the features that the head saw, ``[N, D]``."""
+        embedding = self.network.embed(images)
+        logits = self.network.head(embedding) / self.temperature
+        return torch.sigmoid(logits) if self.independent else torch.softmax(logits, dim=1), embedding
+
+
+class _Outputs(nn.Module):
+    """As the file has them; the exporter knows of ``forward`` alone."""
+
+    def __init__(self, calibrated: CalibratedNetwork) -> None:
+        super().__init__()
+        self.calibrated = calibrated
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.calibrated.with_embedding(images)
 
 
 class FoldedConv(nn.Module):
@@ -65,12 +81,12 @@ def to_onnx(calibrated: CalibratedNetwork, height: int, width: int) -> onnx.Mode
     with warnings.catch_warnings(), _QuietExporter():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            folded,
+            _Outputs(folded).eval(),
             (example,),
             dynamo=True,
             opset_version=OPSET,
             input_names=["images"],
-            output_names=["probabilities"],
+            output_names=["probabilities", "embedding"],
             dynamic_shapes={"images": {0: torch.export.Dim("N")}},
             external_data=False,
             verbose=False,

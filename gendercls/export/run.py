@@ -183,6 +183,7 @@ def _spec(out: Path, path: Path, checkpoint: dict[str, Any], calibrated: Calibra
         self_test=replace(test, probabilities=tuple(map(tuple, answers))),
         gate=GateFigures(0, 0.0, 0.0, 0, ""),
         independent=_is_independent(checkpoint),
+        familiar_norm=checkpoint["calibration"].get("familiar_norm"),  # one of before there was any has none
     )
 
 

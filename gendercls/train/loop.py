@@ -169,27 +169,35 @@ def train_epochs(state: TrainingState, training: Training) -> None:
         training.report(f"ended early: no epoch was better than epoch {state.best_epoch}")
 
 
-def predict_logits(
-    network: Network,
-    photos: PhotoSet,
-    recipe: Recipe,
-    ranks: Ranks = ALONE,
-) -> NDArray[np.float32]:
-    """Logits float32 ``[N, K]`` in the order of the photos, in full precision, without augmentation.
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What a network says of N photos, in their order. logits: float32 ``[N, K]``; norms: float32 ``[N]``, above 0, the
+    length of the features that the head saw.
+    """
+
+    logits: NDArray[np.float32]
+    norms: NDArray[np.float32]
+
+
+def predict(network: Network, photos: PhotoSet, recipe: Recipe, ranks: Ranks = ALONE) -> Predicted:
+    """What the network says, in full precision, without augmentation.
 
     With several processes each computes its share, and all of them get the whole.
     """
     device = next(network.parameters()).device
     network.eval()
     share = photos.share(ranks.rank, ranks.world)
-    parts = [np.empty((0, photos.targets.shape[1]), np.float32)]
+    width = photos.targets.shape[1] + 1  # logits, then the norm
+    parts = [np.empty((0, width), np.float32)]
     with torch.inference_mode():
         for images, _ in evaluation_loader(share, recipe.preprocessing(), recipe.workers):
-            parts.append(network(images.to(device)).float().cpu().numpy())
-    logits = np.empty((len(photos), photos.targets.shape[1]), np.float32)
+            features = network.embed(images.to(device))
+            columns = torch.cat([network.head(features), features.norm(dim=1, keepdim=True)], dim=1)
+            parts.append(columns.float().cpu().numpy())
+    every = np.empty((len(photos), width), np.float32)
     for rank, part in enumerate(ranks.gather(np.concatenate(parts))):
-        logits[rank :: ranks.world] = part
-    return logits
+        every[rank :: ranks.world] = part
+    return Predicted(every[:, :-1], every[:, -1])
 
 
 def _train_epoch(
@@ -275,7 +283,7 @@ def _validate(state: TrainingState, training: Training, steps: int, batch: int) 
     val, answers = training.val, training.answers
     val_loss = val_accuracy = None
     if len(val):
-        logits = predict_logits(state.average, val, training.recipe, training.ranks)
+        logits = predict(state.average, val, training.recipe, training.ranks).logits
         val_loss = log_loss(answers.probability_of_truth(answers.probabilities(logits), val.targets))
         val_accuracy = float(answers.correct(answers.probabilities(logits), val.targets).mean())
     if not math.isfinite(state.loss_sum if val_loss is None else val_loss):

@@ -36,11 +36,15 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits: uint8 ``[N, H, W, 3]`` RGB → float ``[N, K]``."""
+        logits: Tensor = self.head(self.embed(images))
+        return logits
+
+    def embed(self, images: Tensor) -> Tensor:
+        """What the head sees of a photo: uint8 ``[N, H, W, 3]`` RGB → pooled features, float ``[N, 2048]``."""
         low, high = self.input_range
         scaled = images.permute(0, 3, 1, 2).float() * ((high - low) / 255) + low  # [N, 3, H, W]
-        features = self.backbone(scaled.contiguous(memory_format=torch.channels_last))  # [N, 2048]
-        logits: Tensor = self.head(features)
-        return logits
+        features: Tensor = self.backbone(scaled.contiguous(memory_format=torch.channels_last))
+        return features
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from gendercls import stats
 from gendercls.answers import Answers, answers_for, attribute_scores, rounded
 from gendercls.records import to_line, without_nan
+from gendercls.spec import UNFAMILIAR
 from gendercls.train.checkpoint import load_checkpoint, save_tensors, save_text
 from gendercls.train.data import PreparedData
 from gendercls.train.dataset import PhotoSet
 from gendercls.train.events import EpochMetrics, Report
-from gendercls.train.loop import predict_logits
+from gendercls.train.loop import Predicted, predict
 from gendercls.train.network import Network
 from gendercls.train.parallel import Ranks
 from gendercls.train.recipe import Recipe
@@ -30,10 +31,14 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Fitted on the validation part; without one the temperature is 1 and there are no thresholds."""
+    """Fitted on the validation part; without one the temperature is 1, there are no thresholds and no norm.
+
+    familiar_norm: the norm of the features that all but `UNFAMILIAR` of the photos have.
+    """
 
     temperature: float
     thresholds: list[stats.Threshold]
+    familiar_norm: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +92,10 @@ def finish(
     answers = answers_for(data.independent, data.names)
     val, test = photos["val"], photos["test"]
     report("calibrating on the validation part" if len(val) else "no validation part, so no calibration")
-    val_logits = predict_logits(network, val, recipe, ranks)
-    calibration = _calibrate(answers, val_logits, val)
+    on_val = predict(network, val, recipe, ranks)
+    calibration = _calibrate(answers, on_val, val)
     report("scoring the test part once")
-    test_logits = predict_logits(network, test, recipe, ranks)
+    test_logits = predict(network, test, recipe, ranks).logits
     content = _score(answers, calibration, test_logits, test)
     result = TrainingResult(
         run=run,
@@ -106,7 +111,7 @@ def finish(
     if ranks.leads:
         checkpoint["calibration"] = asdict(calibration)
         checkpoint["figures"] = [_figure(data, result.test, content)]
-        logits = {"val": val_logits, "test": test_logits}
+        logits = {"val": on_val.logits, "test": test_logits}
         save_text(run / "predictions.csv", _predictions(data, answers, calibration, logits))
         save_text(run / "result.json", _to_json(data, recipe, calibration, result, content))
         save_tensors(path, checkpoint)  # last: a calibrated checkpoint marks the run as finished
@@ -122,18 +127,20 @@ def _as_shipped(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key: value.half() if value.ndim > 1 else value for key, value in weights.items()}
 
 
-def _calibrate(answers: Answers, logits: NDArray[np.float32], val: PhotoSet) -> Calibration:
+def _calibrate(answers: Answers, on_val: Predicted, val: PhotoSet) -> Calibration:
     if not len(val):
-        return Calibration(1.0, [])
+        return Calibration(1.0, [], None)
 
     def loss_at(temperature: float) -> float:
-        return stats.log_loss(answers.probability_of_truth(answers.probabilities(logits, temperature), val.targets))
+        given = answers.probability_of_truth(answers.probabilities(on_val.logits, temperature), val.targets)
+        return stats.log_loss(given)
 
     temperature = stats.fit_temperature(loss_at)
-    probabilities = answers.probabilities(logits, temperature)
+    probabilities = answers.probabilities(on_val.logits, temperature)
     known = answers.is_known(val.targets)
     confidence, right = answers.confidence(probabilities), answers.correct(probabilities, val.targets)
-    return Calibration(temperature, stats.threshold_table(confidence[known], right[known]))
+    familiar_norm = float(np.quantile(on_val.norms, UNFAMILIAR))
+    return Calibration(temperature, stats.threshold_table(confidence[known], right[known]), familiar_norm)
 
 
 def _score(answers: Answers, calibration: Calibration, logits: NDArray[np.float32], test: PhotoSet) -> dict[str, Any]:

@@ -362,7 +362,7 @@ def test_a_newer_minor_format_warns(folder: Path, run_gendercls: Run, proto: byt
     done = run_gendercls(*command, "m.onnx", cwd=folder)
     assert done.returncode == 0
     assert done.stderr.splitlines()[0] == (
-        "warning: m.onnx has format 1.7, this gendercls knows 1.1; what is new in it is not used"
+        "warning: m.onnx has format 1.7, this gendercls knows 1.2; what is new in it is not used"
     )
 
 

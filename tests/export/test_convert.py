@@ -58,8 +58,8 @@ class Linear(nn.Module):
         self.backbone = nn.Identity()
         self.head = nn.Linear(3, 3)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(images.float().mean(dim=(1, 2)) / 32 - 4)
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float().mean(dim=(1, 2)) / 32 - 4
 
 
 def test_attributes_are_independent(images: np.ndarray) -> None:
@@ -70,7 +70,7 @@ def test_attributes_are_independent(images: np.ndarray) -> None:
     graph = to_onnx(calibrated, 75, 75)
     session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
     with torch.inference_mode():
-        logits = network(torch.from_numpy(images)).numpy()
+        logits = network.head(network.embed(torch.from_numpy(images))).numpy()
     for count in (1, 8):
         (answers,) = session.run(["probabilities"], {"images": images[:count]})
         np.testing.assert_allclose(answers, 1 / (1 + np.exp(-logits[:count] / 1.5)), atol=1e-6)
@@ -84,16 +84,24 @@ def test_a_row_does_not_depend_on_the_batch(small_export: Small, images: np.ndar
 
 
 def test_inputs_and_outputs_are_the_contracts(small_export: Small) -> None:
-    """The graph takes 'images', uint8 [N, H, W, 3], and gives 'probabilities', float [N, K]; N is a name."""
+    """'images', uint8 [N, H, W, 3], give 'probabilities', float [N, K], and 'embedding', float [N, D]; N is a name."""
     graph = small_export[1].graph
-    (given,), (gives,) = graph.input, graph.output
-    shapes = [[d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim] for value in (given, gives)]
-    assert (given.name, gives.name) == ("images", "probabilities")
-    assert [value.type.tensor_type.elem_type for value in (given, gives)] == [
-        onnx.TensorProto.UINT8,
-        onnx.TensorProto.FLOAT,
-    ]
-    assert shapes == [["N", 75, 75, 3], ["N", 2]]
+    puts = [*graph.input, *graph.output]
+    shapes = [[d.dim_param or d.dim_value for d in put.type.tensor_type.shape.dim] for put in puts]
+    assert [put.name for put in puts] == ["images", "probabilities", "embedding"]
+    assert [put.type.tensor_type.elem_type for put in puts] == [onnx.TensorProto.UINT8, *[onnx.TensorProto.FLOAT] * 2]
+    assert shapes == [["N", 75, 75, 3], ["N", 2], ["N", 2048]]
+
+
+def test_the_embedding_is_what_the_head_saw(small_export: Small, images: np.ndarray) -> None:
+    """The network's pooled features, and beside the same probabilities as without it."""
+    calibrated, _, model = small_export
+    session = Session(model, device="cpu")
+    probabilities, embedding = session.run_with_embedding(images[:3])
+    assert np.array_equal(probabilities, session.run(images[:3]))
+    with torch.inference_mode():
+        expected = calibrated.network.embed(torch.from_numpy(images[:3])).numpy()
+    np.testing.assert_allclose(embedding, expected, atol=1e-4)
 
 
 def test_weights_are_kept_as_fp16_in_the_file_itself(small_export: Small) -> None:

@@ -17,7 +17,7 @@ from gendercls.errors import InterruptedRunError, ModelError, PhotoError
 from gendercls.train.checkpoint import load_checkpoint, save_tensors
 from gendercls.train.dataset import PhotoSet
 from gendercls.train.events import EpochMetrics, Step
-from gendercls.train.loop import Training, begin, predict_logits, train_epochs
+from gendercls.train.loop import Training, begin, predict, train_epochs
 from gendercls.train.network import Network
 from gendercls.train.recipe import load_recipe
 from gendercls.train.run import TrainOptions, train
@@ -231,10 +231,10 @@ def test_logits_do_not_depend_on_the_batch(parts: PhotoSet) -> None:
     """Each photo's logits come in its place, in full precision, whoever shares its batch."""
     recipe = load_recipe("default", ["size=75", "workers=0"])
     network = Network(2, dropout=0.5, input_range=(0.0, 1.0))
-    together = predict_logits(network, parts, recipe)
+    together = predict(network, parts, recipe).logits
     assert together.shape == (8, 2)
     alone = [
-        predict_logits(network, PhotoSet([path], parts.targets[:1]), recipe)[0]
+        predict(network, PhotoSet([path], parts.targets[:1]), recipe).logits[0]
         for path in (parts.paths[2], parts.paths[7])
     ]
     np.testing.assert_allclose(alone, together[[2, 7]], atol=1e-5)

@@ -16,6 +16,7 @@ from gendercls.labels import ALL_ATTRIBUTES, read_labels
 from gendercls.stats import wilson
 from gendercls.train.checkpoint import load_checkpoint
 from gendercls.train.events import EpochMetrics
+from gendercls.train.loop import Predicted
 from gendercls.train.result import TrainingResult
 from gendercls.train.run import TrainOptions, train
 
@@ -102,13 +103,13 @@ def test_abstention_is_promised_on_validation_and_counted_on_test(
     """Each threshold of the validation part comes with the test photos it answers and how many of them are wrong."""
     from gendercls.train import result as module
 
-    def taught(network: object, photos: Any, *_: object) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def taught(network: object, photos: Any, *_: object) -> Predicted:
         sure = np.linspace(0, 4, len(photos), dtype=np.float32)[:, None]  # the first photos are answered at random
         signs = 2.0 * photos.targets - 1
         signs[0] *= -1
-        return np.asarray(sure * signs, np.float32)
+        return Predicted(np.asarray(sure * signs, np.float32), np.arange(1, len(photos) + 1, dtype=np.float32))
 
-    monkeypatch.setattr(module, "predict_logits", taught)
+    monkeypatch.setattr(module, "predict", taught)
     result = train(small_options(tmp_path / "run", "epochs=1"), lambda event: None, lambda: False)
     assert result.abstention
     rows = rows_of(tmp_path / "run", "test")
@@ -117,8 +118,9 @@ def test_abstention_is_promised_on_validation_and_counted_on_test(
         assert kept.coverage == len(answered) / len(rows)
         assert kept.wrong == wilson(sum(row["correct"] == "0" for row in answered), len(answered))
         assert kept.promised.error <= kept.promised.wanted_error
-    stored = load_checkpoint(tmp_path / "run" / "best.pt")["calibration"]["thresholds"]
-    assert stored == [asdict(kept.promised) for kept in result.abstention]
+    stored = load_checkpoint(tmp_path / "run" / "best.pt")["calibration"]
+    assert stored["thresholds"] == [asdict(kept.promised) for kept in result.abstention]
+    assert stored["familiar_norm"] == pytest.approx(1.35)  # a twentieth of the way from 1 to 8
 
 
 def test_each_attribute_is_scored_by_itself(independent_run: tuple[Path, list[str], TrainingResult]) -> None:
