@@ -121,6 +121,9 @@ _device_option = click.option("--device", default="auto", show_default=True, met
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTOS…")
 @click.option("--out", type=_path, required=True, help="The CSV to write.")
 @click.option("--model", type=_path, help="An ONNX file made by gendercls export.  [default: the shipped one]")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "int8"]), help="Of the shipped model.  [default: the fastest here]"
+)
 @click.option("--labels", type=_path, help="CelebA, FairFace, a CSV or class folders: adds truth and accuracy.")
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="Only photos of this part of the labels.")
 @_device_option
@@ -261,6 +264,7 @@ def audit(classes: str | None, as_json: bool, **values: Any) -> None:
     "--check", type=_path, metavar="PHOTOS", help="Photos for the gate.  [default: the run's validation part]"
 )
 @click.option("--labels", type=_path, help="Labels of those photos: their accuracy is measured and kept.")
+@click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
 @_everywhere
 def export(**values: Any) -> None:
     """Write the ONNX file of RUN (a run's folder or a checkpoint; the newest finished run in runs/ by default).

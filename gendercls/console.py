@@ -301,10 +301,13 @@ def show_export(result: ExportResult) -> None:
     """What the gate saw and where the file is."""
     gate = result.gate
     skipped = f", {result.skipped:,} could not be read" if result.skipped else ""
+    allowed = "" if result.losses else f" ({gate.tolerance:g} allowed)"
     note(
-        f"gate passed: {gate.photos:,} photos{skipped}, largest difference {gate.largest_difference:.1e} "
-        f"({gate.tolerance:g} allowed), {gate.decisions_changed} decisions changed, worst photo {gate.worst_photo}"
+        f"gate passed: {counted(gate.photos, 'photo')}{skipped}, largest difference {gate.largest_difference:.1e}"
+        f"{allowed}, {gate.decisions_changed} decisions changed, worst photo {gate.worst_photo}"
     )
+    for loss in result.losses:
+        note(f"int8 against float, {loss}")
     for heading, text in _accuracies(result.spec):
         note(f"{heading}: {text}")
     note(f"model: {result.out} ({result.size / 1e6:.1f} MB)")
@@ -386,10 +389,10 @@ def info_lines(spec: ModelSpec, file: str, sha256: str) -> Iterator[tuple[str, s
         if row.wanted_error in (0.01, 0.02, 0.05):
             wanted, answered = f"{100 * row.wanted_error:g} % wrong", f"{100 * row.coverage:.1f} % answered"
             yield "threshold", f"for at most {wanted}: confidence {row.confidence:.4f}, {answered} (on validation)"
-    yield (
-        "gate",
-        f"{gate.photos:,} photos, largest difference {gate.largest_difference:.1e} ({gate.tolerance:g} allowed)",
+    allowed = (
+        f" ({gate.tolerance:g} allowed)" if gate.tolerance < 1 else f", {gate.decisions_changed} decisions changed"
     )
+    yield "gate", f"{counted(gate.photos, 'photo')}, largest difference {gate.largest_difference:.1e}{allowed}"
     yield "note", _PERCEIVED
 
 

@@ -11,9 +11,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from gendercls.errors import ModelError
 from gendercls.spec import FORMAT, METADATA_KEY, ModelSpec, parse_spec
+
+Precision = Literal["fp32", "int8"]
+"""How a model computes: floats of 32 bits, or integers of 8."""
 
 # Field numbers from onnx.proto3 (ONNX 1.x). The second: for each message, which fields hold a message with tensors.
 _MODEL_GRAPH, _MODEL_METADATA = 7, 14
@@ -58,20 +62,32 @@ class ModelFile:
         return json.dumps({"file": str(self.path), "sha256": self.sha256, **self.spec.to_dict()}, ensure_ascii=False)
 
 
-def shipped_model() -> Path:
+def shipped_model(precision: Precision = "fp32") -> Path:
     """The model that comes with gendercls, in a checkout and in an installed package alike.
 
     Raises:
-        ModelError: the package was built without one.
+        ModelError: the package was built without one of that precision.
     """
-    package = Path(__file__).parent
-    folder = package / "shipped" if (package / "shipped").is_dir() else package.parent / "export"
-    models = sorted(folder.glob("*.onnx"))
-    if not models:
+    folder = _shipped_folder()
+    models = shipped_models(folder)
+    if precision not in models:
         raise ModelError(
-            "this installation has no model", where=str(folder), do="name one with --model, or install gendercls anew"
+            f"this installation has no model of precision {precision}",
+            where=str(folder),
+            do="name one with --model, or install gendercls anew",
         )
-    return models[0]
+    return models[precision]
+
+
+def shipped_models(folder: Path | None = None) -> dict[Precision, Path]:
+    """The models that come with gendercls, by precision."""
+    found = sorted((folder or _shipped_folder()).glob("*.onnx"))
+    return {"int8" if path.name.endswith(".int8.onnx") else "fp32": path for path in found}
+
+
+def _shipped_folder() -> Path:
+    package = Path(__file__).parent
+    return package / "shipped" if (package / "shipped").is_dir() else package.parent / "export"
 
 
 def read_model_file(path: Path) -> ModelFile:

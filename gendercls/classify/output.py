@@ -11,10 +11,11 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, get_args
 
 from gendercls.classify.rows import Columns, Row, encode, read_records
 from gendercls.errors import OutputError
+from gendercls.modelfile import Precision
 from gendercls.wholefile import whole_file
 
 FORMAT = (1, 1)
@@ -219,6 +220,18 @@ class Journal:
             where=f"{self.record.name} has {was}, this run has {is_now}",
             do="repeat the command as it was to continue, or with --restart to begin anew",
         )
+
+
+def begun_with(out: Path, *, also_finished: bool) -> Precision | None:
+    """The precision that the run which left that output unfinished was begun with; None where there is no such run."""
+    if not _is_begun(out.with_name(out.name + ".part")) and not (also_finished and out.exists()):
+        return None
+    try:
+        record = json.loads(out.with_name(out.name + ".run.json").read_text(encoding="utf-8"))
+        found = record["options"]["precision"]
+    except (OSError, ValueError, LookupError, TypeError):  # the journal itself will say what is wrong with it
+        return None
+    return found if found in get_args(Precision) else None
 
 
 def files_of(out: Path) -> Iterator[Path]:

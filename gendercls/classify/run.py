@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from gendercls.classify.classifier import Classifier, Prediction
-from gendercls.classify.output import Journal, PhotoRows, check_folder, check_free, files_of
+from gendercls.classify.output import Journal, PhotoRows, begun_with, check_folder, check_free, files_of
 from gendercls.classify.rows import NO_FACE, Columns, Row, path_field
 from gendercls.classify.tally import Tally
 from gendercls.classify.truth import TruthTable
 from gendercls.errors import GenderclsError, InterruptedRunError, OutputError, UsageError
 from gendercls.faces import LEAST_SIDE
+from gendercls.modelfile import Precision
 from gendercls.records import without_nan
 from gendercls.sources import Listing, Photo
 from gendercls.stats import Rate, wilson
@@ -32,6 +33,7 @@ class ClassifyOptions:
     photos: tuple[str, ...]
     out: Path
     model: Path | None = None
+    precision: Precision | None = None
     labels: Path | None = None
     split: str | None = None
     device: str = "auto"
@@ -160,8 +162,14 @@ def classify(options: ClassifyOptions, report: Report) -> Summary:
 
 
 def _open_classifier(options: ClassifyOptions) -> Classifier:
+    precision = options.precision
+    if precision is None and options.model is None and not options.restart:
+        precision = begun_with(
+            options.out, also_finished=options.retry_failed
+        )  # on another machine another one may be the fastest
     return Classifier(
         options.model,
+        precision=precision,
         device=options.device,
         jobs=options.jobs,
         batch_size=options.batch_size,

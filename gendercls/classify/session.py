@@ -121,6 +121,11 @@ class Session:
         return difference
 
 
+def runs_on_cuda(asked: str) -> bool:
+    """Whether a session that is asked for that device would run on CUDA, as far as is known without opening one."""
+    return asked.startswith("cuda") or (asked == "auto" and not why_no_cuda())
+
+
 def why_no_cuda() -> str:
     """What is missing for CUDA, in a line; empty when nothing is known to be missing."""
     if _CUDA not in ort.get_available_providers():

@@ -55,27 +55,33 @@ class FoldedConv(nn.Module):
     """
 
     weight: Tensor
-    scale: Tensor
+    scale: Tensor | None
     bias: Tensor
 
-    def __init__(self, block: BasicConv2d) -> None:
+    def __init__(self, block: BasicConv2d, *, float_weights: bool) -> None:
         super().__init__()
         conv, norm = block.conv, block.bn
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        self.register_buffer("weight", conv.weight.detach().half())
-        self.register_buffer("scale", scale.detach().reshape(-1, 1, 1, 1))
+        weight, scale = conv.weight.detach().half(), scale.detach()
+        by_channel = scale.reshape(-1, 1, 1, 1)
+        # What is quantised needs its weights as they are multiplied, and keeps none of them as a float.
+        self.register_buffer("weight", weight.float() * by_channel if float_weights else weight)
+        self.register_buffer("scale", None if float_weights else by_channel)
         self.register_buffer("bias", (norm.bias - norm.running_mean * scale).detach())
         self.stride, self.padding = conv.stride, conv.padding
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight.float() * self.scale
+        weight = self.weight if self.scale is None else self.weight.float() * self.scale
         return torch.relu(nn.functional.conv2d(x, weight, self.bias, self.stride, self.padding))
 
 
-def to_onnx(calibrated: CalibratedNetwork, height: int, width: int) -> onnx.ModelProto:
-    """The ONNX graph with a dynamic batch dimension; inputs and outputs as contract 2 names them."""
+def to_onnx(calibrated: CalibratedNetwork, height: int, width: int, *, float_weights: bool = False) -> onnx.ModelProto:
+    """The ONNX graph with a dynamic batch dimension; inputs and outputs as contract 2 names them.
+
+    float_weights: keep them as floats, ready to be quantised.
+    """
     folded = copy.deepcopy(calibrated).eval()
-    _fold(folded.network.backbone)
+    _fold(folded.network.backbone, float_weights)
     # Two photos: the exporter takes a batch of one for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), _QuietExporter():
@@ -108,12 +114,12 @@ def with_spec(model: onnx.ModelProto, spec: ModelSpec) -> bytes:
     return data
 
 
-def _fold(module: nn.Module) -> None:
+def _fold(module: nn.Module, float_weights: bool) -> None:
     for name, child in module.named_children():
         if isinstance(child, BasicConv2d):
-            setattr(module, name, FoldedConv(child))
+            setattr(module, name, FoldedConv(child, float_weights=float_weights))
         else:
-            _fold(child)
+            _fold(child, float_weights)
 
 
 def _forget_where_it_was_made(model: onnx.ModelProto) -> None:

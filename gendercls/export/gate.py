@@ -36,15 +36,20 @@ class Parity:
     by_onnxruntime: NDArray[np.float64]
     skipped: int
 
-    def figures(self) -> GateFigures:
+    def figures(self, tolerance: float = TOLERANCE) -> GateFigures:
+        """What is kept of the comparison in the file."""
         differences = np.abs(self.by_torch - self.by_onnxruntime).max(axis=1)
         worst = int(differences.argmax())
-        changed = self._changed().any(axis=1)
+        changed = self.changed()
         return GateFigures(
-            len(self.photos), float(differences[worst]), TOLERANCE, int(changed.sum()), self.photos[worst].key
+            len(self.photos), float(differences[worst]), tolerance, int(changed.sum()), self.photos[worst].key
         )
 
-    def _changed(self) -> NDArray[np.bool_]:
+    def changed(self) -> NDArray[np.bool_]:
+        """Which photos' answers differ: ``[N]``."""
+        return np.asarray(self._changed_classes().any(axis=1))
+
+    def _changed_classes(self) -> NDArray[np.bool_]:
         """Where the two sides name another class, or one more or less: ``[N, K]``."""
         return np.not_equal(self.answers.decide(self.by_torch), self.answers.decide(self.by_onnxruntime))
 
@@ -62,7 +67,7 @@ class Parity:
                 where=figures.worst_photo,
                 do="this is a fault of the exporter or of onnxruntime: try other versions of torch and onnxruntime",
             )
-        wrong_classes = self._changed() & self.answers.is_settled(self.by_torch, TOLERANCE)
+        wrong_classes = self._changed_classes() & self.answers.is_settled(self.by_torch, TOLERANCE)
         if wrong := np.flatnonzero(wrong_classes.any(axis=1)).tolist():
             raise GateError(
                 f"onnxruntime decides {len(wrong)} photos otherwise than PyTorch; no file was written",

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
+from numpy.typing import NDArray
 
-from gendercls.classify.session import Session
-from gendercls.errors import ModelError, OutputError, UsageError
+from gendercls.classify.session import Device, Session, create
+from gendercls.errors import ModelError, OutputError, PhotoError, UsageError
 from gendercls.export.convert import CalibratedNetwork, to_onnx, with_spec
 from gendercls.export.gate import Parity, run_both
-from gendercls.images import Preprocessing
-from gendercls.labels import ClassRule, read_labels
-from gendercls.labels.match import LabelIndex
-from gendercls.modelfile import ModelFile, read_model_file
-from gendercls.sources import Listing, Photo, PhotoFile, readable_name
+from gendercls.export.losses import Loss, check_losses, losses
+from gendercls.export.photos import Truth, photos_of_run, truth_of
+from gendercls.export.quantise import CALIBRATION_PHOTOS, RECORD, quantised
+from gendercls.images import Preprocessing, to_array
+from gendercls.labels import ClassRule
+from gendercls.modelfile import ModelFile, Precision, read_model_file
+from gendercls.sources import Listing, Photo
 from gendercls.spec import Figure, GateFigures, ModelSpec, SelfTest
 from gendercls.stats import Threshold
 from gendercls.train.checkpoint import load_checkpoint, sha256_of
@@ -29,12 +32,16 @@ from gendercls.train.network import Network
 from gendercls.wholefile import whole_file
 
 SELF_TEST_SEEDS = (1, 2, 3, 4)
-SELF_TEST_TOLERANCE = 2e-3
-"""For fp32: far above what processors differ by, far below what a damaged weight does."""
+SELF_TEST_TOLERANCE: dict[Precision, float] = {"fp32": 2e-3, "int8": 2e-2}
+"""Far above what processors differ by, far below what a damaged weight does."""
 
-_GATE_PHOTOS = 500
+_GATE_PHOTOS: dict[Precision, int] = {"fp32": 500, "int8": 10_000}
+"""How closely two sides compute is seen on few photos; what int8 loses only on many."""
+
 _LOCAL = {"data_folder", "photos_folder"}
 """Where things lay on the machine that trained is nobody else's business."""
+
+_FILE_NAMES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 
 Report = Callable[[str], None]
 
@@ -47,17 +54,22 @@ class ExportOptions:
     out: Path | None
     check: Path | None
     labels: Path | None
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """The file, its contract and what the gate saw. skipped: check photos that could not be read."""
+    """The file, its contract and what the gate saw.
+
+    skipped: check photos that could not be read. losses: of int8 against the float network.
+    """
 
     out: Path
     spec: ModelSpec
     gate: GateFigures
     skipped: int
     size: int
+    losses: tuple[Loss, ...] = ()
 
 
 def export(options: ExportOptions, report: Report) -> ExportResult:
@@ -77,24 +89,65 @@ def export(options: ExportOptions, report: Report) -> ExportResult:
             where=str(checkpoint_path),
             do="finish it with gendercls train --resume",
         )
-    out = options.out or checkpoint_path.with_name("model.onnx")
+    out = options.out or checkpoint_path.with_name(_FILE_NAMES[options.precision])
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise OutputError(
             "the model's folder does not exist or is not writable", where=str(out), do="choose another --out"
         )
     calibrated, spec = _assemble(out, checkpoint_path, checkpoint)
     report(f"licence of the data: {spec.provenance['data_licence']}")
-    photos = _check_photos(options, checkpoint_path, checkpoint)
+    photos, label_file = _check_photos(options, checkpoint_path, checkpoint)
     report("converting")
-    graph = to_onnx(calibrated, spec.preprocessing.height, spec.preprocessing.width)
+    if options.precision == "int8":
+        graph, spec = _int8(calibrated, spec, photos_of_run(checkpoint_path, checkpoint, "train", CALIBRATION_PHOTOS))
+    else:
+        graph = to_onnx(calibrated, spec.preprocessing.height, spec.preprocessing.width)
     draft = ModelFile(out, with_spec(graph, spec), "", spec)
     report("gate: the same photos through PyTorch and onnxruntime")
     parity = run_both(calibrated, Session(draft, device="cpu"), photos, report)
-    gate = parity.check()
-    spec = replace(spec, gate=gate, figures=spec.figures + _measured(options, spec, parity))
+    truth = truth_of(parity.photos, label_file, spec) if label_file is not None else None
+    gate, found = _gate(options.precision, parity, truth)
+    measured = _measured(spec, parity, truth) if truth is not None and options.labels is not None else ()
+    spec = replace(spec, gate=gate, figures=spec.figures + measured)
     data = with_spec(graph, spec)
     _write(out, data)
-    return ExportResult(out, spec, gate, parity.skipped, len(data))
+    return ExportResult(out, spec, gate, parity.skipped, len(data), tuple(found))
+
+
+def _int8(calibrated: CalibratedNetwork, spec: ModelSpec, photos: list[Photo]) -> tuple[onnx.ModelProto, ModelSpec]:
+    """The graph in 8 bits, and the contract with what that changes."""
+    graph = to_onnx(calibrated, spec.preprocessing.height, spec.preprocessing.width, float_weights=True)
+    graph = quantised(graph, _batches(photos, spec.preprocessing))
+    test = replace(spec.self_test, tolerance=SELF_TEST_TOLERANCE["int8"])
+    session = create(graph.SerializeToString(), "the converted model", Device("cpu"))
+    answers = session.run(["probabilities"], {"images": test.images(spec.preprocessing)})[0]
+    test = replace(test, probabilities=_rows(answers))
+    provenance = {**spec.provenance, "quantisation": {**RECORD, "calibration_photos": len(photos)}}
+    return graph, replace(spec, precision="int8", self_test=test, provenance=provenance)
+
+
+def _batches(photos: Iterable[Photo], pre: Preprocessing) -> Iterator[NDArray[np.uint8]]:
+    """Photos of the model's size, 8 at once; those that cannot be read are left out."""
+    arrays: list[NDArray[np.uint8]] = []
+    for photo in photos:
+        with suppress(PhotoError):
+            arrays.append(to_array(photo.read(), pre, name=photo.key))
+    return (np.stack(arrays[n : n + 8]) for n in range(0, len(arrays), 8))
+
+
+def _gate(precision: Precision, parity: Parity, truth: Truth | None) -> tuple[GateFigures, list[Loss]]:
+    """Raises GateError where the file must not stay."""
+    if precision == "fp32":
+        return parity.check(), []
+    if truth is None or not len(truth.matched):
+        raise UsageError(
+            "what int8 loses is seen on labelled photos alone, and the check photos have no label",
+            where="--precision int8",
+            do="name their labels with --labels",
+        )
+    found = losses(parity, truth)
+    check_losses(found)
+    return parity.figures(tolerance=1.0), found
 
 
 def _find_checkpoint(run: Path | None, report: Report) -> Path:
@@ -122,21 +175,14 @@ def _newest_finished(report: Report) -> Path:
     )
 
 
-def _check_photos(options: ExportOptions, path: Path, checkpoint: dict[str, Any]) -> Iterable[Photo]:
-    """The photos named with --check; else the run's own validation part."""
+def _check_photos(
+    options: ExportOptions, path: Path, checkpoint: dict[str, Any]
+) -> tuple[Iterable[Photo], Path | None]:
+    """The photos named with --check, else the run's own validation part; and their labels, where there are any."""
     if options.check is not None:
-        return Listing([str(options.check)])
-    split = path.with_name("split.csv")
-    folder = Path(checkpoint["record"]["photos_folder"])
-    if not split.exists() or not folder.is_dir():
-        raise UsageError(
-            "the gate needs real photos, and the run's own are not here",
-            where=f"{split if not split.exists() else folder}",
-            do="name some with --check PHOTOS",
-        )
-    with split.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        keys = [os.fsencode(row["path"]) for row in csv.DictReader(file) if row["split"] == "val"]
-    return islice((PhotoFile(readable_name(key), os.path.join(os.fsencode(folder), key)) for key in keys), _GATE_PHOTOS)
+        return Listing([str(options.check)]), options.labels
+    most = _GATE_PHOTOS[options.precision]
+    return photos_of_run(path, checkpoint, "val", most), options.labels or path.with_name("split.csv")
 
 
 def _assemble(out: Path, path: Path, checkpoint: dict[str, Any]) -> tuple[CalibratedNetwork, ModelSpec]:
@@ -168,11 +214,11 @@ def _spec(out: Path, path: Path, checkpoint: dict[str, Any], calibrated: Calibra
     recipe = checkpoint["recipe"]
     pre = Preprocessing(recipe["fit"], recipe["size"], recipe["size"], recipe["resampling"], recipe["face_margin"])
     record = {key: value for key, value in checkpoint["record"].items() if key not in _LOCAL}
-    test = SelfTest(SELF_TEST_SEEDS, (), SELF_TEST_TOLERANCE)
+    test = SelfTest(SELF_TEST_SEEDS, (), SELF_TEST_TOLERANCE["fp32"])
     with torch.inference_mode():
-        answers = calibrated(torch.from_numpy(test.images(pre))).double().numpy().round(7).tolist()
+        answers = calibrated(torch.from_numpy(test.images(pre))).numpy()
     return ModelSpec(
-        name=out.stem if out.stem != "model" else path.resolve().parent.name,
+        name=path.resolve().parent.name if out.name in _FILE_NAMES.values() else out.stem,
         classes=tuple(ClassRule(c["name"], c["rule"]) for c in checkpoint["classes"]),
         preprocessing=pre,
         precision="fp32",
@@ -180,29 +226,25 @@ def _spec(out: Path, path: Path, checkpoint: dict[str, Any], calibrated: Calibra
         provenance={**record, "recipe": recipe, "checkpoint_sha256": sha256_of(path)},
         figures=tuple(Figure.from_counts(**figure) for figure in checkpoint["figures"]),
         thresholds=tuple(Threshold(**row) for row in checkpoint["calibration"]["thresholds"]),
-        self_test=replace(test, probabilities=tuple(map(tuple, answers))),
+        self_test=replace(test, probabilities=_rows(answers)),
         gate=GateFigures(0, 0.0, 0.0, 0, ""),
         independent=_is_independent(checkpoint),
         familiar_norm=checkpoint["calibration"].get("familiar_norm"),  # one of before there was any has none
     )
 
 
-def _measured(options: ExportOptions, spec: ModelSpec, parity: Parity) -> tuple[Figure, ...]:
+def _rows(probabilities: NDArray[np.float32]) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, probabilities.astype(np.float64).round(7).tolist()))
+
+
+def _measured(spec: ModelSpec, parity: Parity, truth: Truth) -> tuple[Figure, ...]:
     """How often onnxruntime's answers agree with ``--labels`` on the check photos."""
-    if options.labels is None:
-        return ()
-    labels = read_labels(options.labels)
-    index = LabelIndex(labels.keys)
-    numbers = np.array([index.find(photo.path)[1] for photo in parity.photos], np.intp)
-    matched = numbers[numbers >= 0]
-    answers = parity.by_onnxruntime[numbers >= 0]
-    truth = labels.truth_for(spec.classes, independent=spec.independent)[matched]
-    parts = labels.split[matched] if labels.split is not None else np.full(len(matched), "")
-    groups = {f"{part} part of its labels": parts == part for part in np.unique(parts) if part}
+    answers = parity.by_onnxruntime[truth.matched]
+    groups = {f"{part} part of its labels": truth.parts == part for part in np.unique(truth.parts) if part}
     if not any(chosen.all() for chosen in groups.values()):
-        groups["all check photos"] = np.full(len(matched), True)
+        groups["all check photos"] = np.full(len(answers), True)
     figures = (
-        Figure.of(f"{labels.source}, {name}, onnxruntime", spec.answers, answers[chosen], truth[chosen])
+        Figure.of(f"{truth.source}, {name}, onnxruntime", spec.answers, answers[chosen], truth.targets[chosen])
         for name, chosen in groups.items()
     )
     return tuple(figure for figure in figures if not figure.is_empty)
