@@ -264,7 +264,13 @@ def audit(classes: str | None, as_json: bool, **values: Any) -> None:
     "--check", type=_path, metavar="PHOTOS", help="Photos for the gate.  [default: the run's validation part]"
 )
 @click.option("--labels", type=_path, help="Labels of those photos: their accuracy is measured and kept.")
-@click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "int8"]),
+    default="fp32",
+    show_default=True,
+    help="Floats, or integers of 8 bits: half the file, faster on a CPU, and nearly the same answers.",
+)
 @_everywhere
 def export(**values: Any) -> None:
     """Write the ONNX file of RUN (a run's folder or a checkpoint; the newest finished run in runs/ by default).

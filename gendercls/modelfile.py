@@ -72,7 +72,7 @@ def shipped_model(precision: Precision = "fp32") -> Path:
     models = shipped_models(folder)
     if precision not in models:
         raise ModelError(
-            f"this installation has no model of precision {precision}",
+            f"this installation has no {precision} model",
             where=str(folder),
             do="name one with --model, or install gendercls anew",
         )

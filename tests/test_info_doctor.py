@@ -137,7 +137,7 @@ def test_doctor_sees_both_onnxruntimes(run_gendercls: Run, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("data", "what"),
-    [(None, "this installation has no model"), (b"", "the model is no ONNX file, or a damaged one")],
+    [(None, "this installation has no fp32 model"), (b"", "the model is no ONNX file, or a damaged one")],
 )
 def test_doctor_survives_a_broken_installation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes | None, what: str

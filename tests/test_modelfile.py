@@ -246,7 +246,7 @@ def test_an_installation_without_a_model_says_so(tmp_path: Path, monkeypatch: py
     with pytest.raises(ModelError) as caught:
         shipped_model()
     assert str(caught.value) == (
-        "this installation has no model\n"
+        "this installation has no fp32 model\n"
         f"  where: {tmp_path / 'export'}\n"
         "  do:    name one with --model, or install gendercls anew"
     )

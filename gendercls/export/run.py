@@ -107,7 +107,7 @@ def export(options: ExportOptions, report: Report) -> ExportResult:
     parity = run_both(calibrated, Session(draft, device="cpu"), photos, report)
     truth = truth_of(parity.photos, label_file, spec) if label_file is not None else None
     gate, found = _gate(options.precision, parity, truth)
-    measured = _measured(spec, parity, truth) if truth is not None and options.labels is not None else ()
+    measured = _measured(spec, parity, truth) if truth is not None else ()
     spec = replace(spec, gate=gate, figures=spec.figures + measured)
     data = with_spec(graph, spec)
     _write(out, data)
@@ -182,7 +182,8 @@ def _check_photos(
     if options.check is not None:
         return Listing([str(options.check)]), options.labels
     most = _GATE_PHOTOS[options.precision]
-    return photos_of_run(path, checkpoint, "val", most), options.labels or path.with_name("split.csv")
+    own = path.with_name("split.csv") if options.precision == "int8" else None
+    return photos_of_run(path, checkpoint, "val", most), options.labels or own
 
 
 def _assemble(out: Path, path: Path, checkpoint: dict[str, Any]) -> tuple[CalibratedNetwork, ModelSpec]:
@@ -238,7 +239,7 @@ def _rows(probabilities: NDArray[np.float32]) -> tuple[tuple[float, ...], ...]:
 
 
 def _measured(spec: ModelSpec, parity: Parity, truth: Truth) -> tuple[Figure, ...]:
-    """How often onnxruntime's answers agree with ``--labels`` on the check photos."""
+    """How often onnxruntime's answers agree with the labels of the check photos."""
     answers = parity.by_onnxruntime[truth.matched]
     groups = {f"{part} part of its labels": truth.parts == part for part in np.unique(truth.parts) if part}
     if not any(chosen.all() for chosen in groups.values()):

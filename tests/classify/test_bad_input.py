@@ -357,7 +357,7 @@ def test_a_model_that_is_cut_off(folder: Path, run_gendercls: Run, proto: bytes)
 def test_a_newer_minor_format_warns(folder: Path, run_gendercls: Run, proto: bytes, command: tuple[str, ...]) -> None:
     """'A newer minor warns': the work is done, and the first line says so."""
     model = onnx.load_from_string(proto)
-    with_spec(format=[1, 7], independent=False, figures=[], surprise={"never": "seen"})(model)
+    with_spec(format=[1, 7], independent=False, familiar_norm=None, figures=[], surprise={"never": "seen"})(model)
     onnx.save(model, folder / "m.onnx")
     done = run_gendercls(*command, "m.onnx", cwd=folder)
     assert done.returncode == 0

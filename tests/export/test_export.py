@@ -19,7 +19,7 @@ from gendercls.errors import GateError, GenderclsError, ModelError
 from gendercls.export.convert import CalibratedNetwork
 from gendercls.export.run import ExportOptions, ExportResult, export
 from gendercls.modelfile import ModelFile, read_model_file
-from gendercls.spec import Figure
+from gendercls.spec import FORMAT, Figure
 from gendercls.stats import wilson
 from gendercls.train.checkpoint import load_checkpoint, save_tensors, sha256_of
 
@@ -138,7 +138,7 @@ def test_a_run_of_attributes_becomes_a_file(attribute_run: Path) -> None:
     result, _ = run_export(attribute_run)
     model = read_model_file(result.out)
     assert model.spec == result.spec
-    assert (model.spec.independent, model.spec.format) == (True, (1, 1))
+    assert (model.spec.independent, model.spec.format) == (True, FORMAT)
     assert [(c.name, c.rule) for c in model.spec.classes] == [("Male", "Male"), ("Wavy_Hair", "Wavy Hair")]
     assert model.spec.figures == (Figure("made up, test part", 5, 7, (), (((3, 1), (1, 3)), ((4, 0), (1, 3)))),)
     assert sum(model.spec.self_test.probabilities[0]) != pytest.approx(1, abs=1e-5)
