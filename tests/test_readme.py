@@ -45,19 +45,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Path:
     for line in attributes[2 : 2 + PHOTOS]:
         shutil.copy(source / "img_align_celeba" / line.split()[0], celeba / "img_align_celeba")
     shutil.copy(shared.parent / "weights" / "inception_v3_faces.pt", folder / "weights.pt")
+    # As if it had been downloaded before: tests use no network, and `faces download` finds it there.
+    detector = folder / "data" / "gendercls" / "yunet_n_640_640.onnx"
+    detector.parent.mkdir(parents=True)
+    shutil.copy(shared.parent / "weights" / detector.name, detector)
     return folder
 
 
 def test_every_command_runs_and_prints_what_is_shown(folder: Path) -> None:
     """The README's commands, in order, in one folder: each ends well and gives the output under it, times apart."""
     bin_folder = str(Path(sys.executable).parent)
+    environment = {"PATH": f"{bin_folder}:/usr/bin:/bin", "XDG_DATA_HOME": str(folder / "data")}
     for command, shown in commands():
         words = shlex.split(command)
         if words[0] == "gendercls":
             words[:1] = [sys.executable, "-m", "gendercls"]
-        done = subprocess.run(
-            words, cwd=folder, capture_output=True, text=True, env={"PATH": f"{bin_folder}:/usr/bin:/bin"}
-        )
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=environment)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
         if shown.strip():
             assert without_times(done.stdout + done.stderr) == without_times(shown), command
