@@ -143,15 +143,13 @@ def _shares(tally: Tally) -> Table:
 
 
 def _show_faces(tally: Tally) -> None:
-    from gendercls.stats import wilson
-
     counts = ", ".join(f"{count:,} with {words}" for words, count in tally.photos_by_faces().items())
     note(f"photos: {counts}; faces: {tally.faces:,}")
-    with_truth = tally.by_faces_with_truth
-    if total := with_truth.total():
-        note(f"of the labelled photos {wilson(total - with_truth[0], total)} have a face")
-        if with_truth[1] < total:
-            note(f"scored are those with exactly one: {with_truth[1]:,} of {total:,}")
+    found, single = tally.labelled_with_faces(), tally.by_faces_with_truth[1]
+    if found.total:
+        note(f"of the labelled photos {found} have a face")
+        if single < found.total:
+            note(f"scored are those with exactly one: {single:,} of {found.total:,}")
 
 
 def _share_cells(value: float, low: float, high: float, total: int) -> tuple[str, str]:

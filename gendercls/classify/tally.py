@@ -72,6 +72,11 @@ class Tally:
         """How many photos have no face, one face, several."""
         return {words: self.by_faces[count] for count, words in enumerate(("no face", "one face", "several faces"))}
 
+    def labelled_with_faces(self) -> Rate:
+        """In how many of the photos with a truth there is a face."""
+        total = self.by_faces_with_truth.total()
+        return wilson(total - self.by_faces_with_truth[0], total)
+
     def shares(self) -> dict[str, Rate]:
         """Each class's share of the answers; those of independent attributes need not sum to 1."""
         return {name: wilson(self.labels[name], self.answered) for name in self.answers.names}
