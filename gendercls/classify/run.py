@@ -133,6 +133,13 @@ def classify(options: ClassifyOptions, report: Report) -> Summary:
             where=f"--split {options.split}",
             do="name the labels that say which photo is in which part",
         )
+    for name, is_given in {"--restart": options.restart, "--force": options.force}.items():
+        if is_given and options.retry_failed:
+            raise UsageError(
+                f"{name} and --retry-failed ask for different things",
+                where=f"--retry-failed {name}",
+                do="leave out one: --retry-failed keeps all rows but the failed ones",
+            )
     given = {"--face-model": options.face_model, "--min-face": options.min_face, "--max-faces": options.max_faces}
     for name, value in given.items():
         if value is not None and not options.faces:

@@ -551,3 +551,16 @@ def test_a_retry_counts_each_label_once(copy: Path, run: Run, celeba: Path) -> N
         for key in ("kept_files", "seconds", "photos_per_second"):
             del summary[key]
     assert again == whole
+
+
+@pytest.mark.parametrize("other", ["--restart", "--force"])
+def test_a_retry_replaces_nothing_else(copy: Path, run_gendercls: Run, other: str) -> None:
+    """What would begin anew is no retry: neither is silently ignored."""
+    before = (copy / "o.csv").read_bytes()
+    done = run_gendercls(*RUN, "--retry-failed", other, cwd=copy)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"Error: {other} and --retry-failed ask for different things\n  where: --retry-failed {other}\n"
+        "  do:    leave out one: --retry-failed keeps all rows but the failed ones\n",
+    )
+    assert (copy / "o.csv").read_bytes() == before
