@@ -125,11 +125,7 @@ def _as_shipped(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _calibrate(answers: Answers, logits: NDArray[np.float32], val: PhotoSet) -> Calibration:
     if not len(val):
         return Calibration(1.0, [])
-
-    def loss_at(temperature: float) -> float:
-        return stats.log_loss(answers.probability_of_truth(answers.probabilities(logits, temperature), val.targets))
-
-    temperature = stats.fit_temperature(loss_at)
+    temperature = answers.fit_temperature(logits, val.targets)
     probabilities = answers.probabilities(logits, temperature)
     known = answers.is_known(val.targets)
     confidence, right = answers.confidence(probabilities), answers.correct(probabilities, val.targets)
