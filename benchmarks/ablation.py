@@ -116,11 +116,8 @@ def _train(options: argparse.Namespace, recipe: Recipe, run: Path, seed: int) ->
 
 def _given_to_truth(answers: Answers, network: Network, photos: PhotoSet, recipe: Recipe) -> NDArray[np.float64]:
     logits = predict(network, photos, recipe).logits
-
-    def given(temperature: float) -> NDArray[np.float64]:
-        return answers.probability_of_truth(answers.probabilities(logits, temperature), photos.targets)
-
-    return given(stats.fit_temperature(lambda temperature: stats.log_loss(given(temperature))))
+    temperature = answers.fit_temperature(logits, photos.targets)
+    return answers.probability_of_truth(answers.probabilities(logits, temperature), photos.targets)
 
 
 def _fairface_validation(folder: Path) -> PhotoSet:

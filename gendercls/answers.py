@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gendercls.labels.rules import NONE
-from gendercls.stats import Rate, sigmoid, softmax, wilson
+from gendercls.stats import Rate, fit_temperature, log_loss, sigmoid, softmax, wilson
 
 DECIMALS = 6
 """As many as the CSV has: whatever is decided, is decided from what it shows."""
@@ -93,6 +93,12 @@ class Answers(ABC):
     @abstractmethod
     def _words(self, chosen: NDArray[np.bool_]) -> list[str]:
         """The labels that name the chosen classes ``[N, K]``."""
+
+    def fit_temperature(self, logits: NDArray[np.floating], targets: Targets) -> float:
+        """The temperature at which the logits ``[N, K]`` give their targets the least log-loss; N is 1 or more."""
+        return fit_temperature(
+            lambda temperature: log_loss(self.probability_of_truth(self.probabilities(logits, temperature), targets))
+        )
 
     def labels(self, probabilities: NDArray[np.floating]) -> list[str]:
         """What the answers say, in words."""

@@ -11,7 +11,8 @@ class EpochMetrics:
     """What one epoch gave.
 
     train_loss is the mean over its photos and train_loss_sum the sum over its batches; accuracy in [0, 1], of whole
-    labels; val_loss and val_accuracy are None without a validation part; learning_rate is the backbone's last one.
+    labels; val_loss is the log-loss after temperature scaling; val_loss and val_accuracy are None without a validation
+    part; learning_rate is the backbone's last one.
     """
 
     epoch: int

@@ -284,7 +284,7 @@ def _validate(state: TrainingState, training: Training, steps: int, batch: int) 
     val_loss = val_accuracy = None
     if len(val):
         logits = predict(state.average, val, training.recipe, training.ranks).logits
-        val_loss = log_loss(answers.probability_of_truth(answers.probabilities(logits), val.targets))
+        val_loss = _calibrated_loss(answers, logits, val)
         val_accuracy = float(answers.correct(answers.probabilities(logits), val.targets).mean())
     if not math.isfinite(state.loss_sum if val_loss is None else val_loss):
         raise ModelError(
@@ -302,6 +302,17 @@ def _validate(state: TrainingState, training: Training, steps: int, batch: int) 
         photos_per_second=steps * batch / state.seconds,
         seconds=state.seconds,
     )
+
+
+def _calibrated_loss(answers: Answers, logits: NDArray[np.float32], val: PhotoSet) -> float:
+    """Log-loss at the temperature that suits these logits best; NaN where they are no numbers.
+
+    The kept weights are calibrated in the end, so an epoch that is too sure of itself is none the worse for that.
+    """
+    if not np.isfinite(logits).all():
+        return math.nan
+    temperature = answers.fit_temperature(logits, val.targets)
+    return log_loss(answers.probability_of_truth(answers.probabilities(logits, temperature), val.targets))
 
 
 def _step(state: TrainingState, recipe: Recipe, steps: int) -> Step:

@@ -130,12 +130,7 @@ def _as_shipped(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _calibrate(answers: Answers, on_val: Predicted, val: PhotoSet) -> Calibration:
     if not len(val):
         return Calibration(1.0, [], None)
-
-    def loss_at(temperature: float) -> float:
-        given = answers.probability_of_truth(answers.probabilities(on_val.logits, temperature), val.targets)
-        return stats.log_loss(given)
-
-    temperature = stats.fit_temperature(loss_at)
+    temperature = answers.fit_temperature(on_val.logits, val.targets)
     probabilities = answers.probabilities(on_val.logits, temperature)
     known = answers.is_known(val.targets)
     confidence, right = answers.confidence(probabilities), answers.correct(probabilities, val.targets)
