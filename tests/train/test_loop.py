@@ -17,7 +17,7 @@ from gendercls.errors import InterruptedRunError, ModelError, PhotoError
 from gendercls.train.checkpoint import load_checkpoint, save_tensors
 from gendercls.train.dataset import PhotoSet
 from gendercls.train.events import EpochMetrics, Step
-from gendercls.train.loop import Training, begin, predict, train_epochs
+from gendercls.train.loop import Predicted, Training, begin, predict, train_epochs
 from gendercls.train.network import Network
 from gendercls.train.recipe import load_recipe
 from gendercls.train.run import TrainOptions, train
@@ -83,6 +83,39 @@ def test_the_best_epoch_is_kept(small_run: Path) -> None:
     metrics = metrics_of(small_run)
     assert [line["epoch"] for line in metrics] == [1, 2]
     assert load_checkpoint(small_run / "best.pt")["metrics"] == min(metrics, key=lambda line: line["val_loss"])
+
+
+def test_an_epoch_is_none_the_worse_for_being_too_sure(
+    parts: PhotoSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kept weights are calibrated in the end, so the validation loss is that after calibration."""
+    from gendercls.train import loop
+
+    recipe = load_recipe("default", ["size=75", "epochs=2", "batch_size=8", "workers=0"])
+    network, told = Network(2, dropout=0.0, input_range=(0.0, 1.0)), []
+    factors = iter((1.0, 9.0))
+
+    def surer_each_time(_: object, photos: PhotoSet, *__: object) -> Predicted:
+        signs = 2.0 * photos.targets - 1
+        signs[0] *= -1  # one is wrong
+        return Predicted(np.asarray(next(factors) * signs, np.float32), np.ones(len(photos), np.float32))
+
+    monkeypatch.setattr(loop, "predict", surer_each_time)
+    training = Training(
+        recipe=recipe,
+        answers=answers_for(False, ("a", "b")),
+        train=parts,
+        val=parts,
+        seed=1,
+        run=tmp_path,
+        report=told.append,
+        stop=lambda: False,
+        save_best=lambda average, metrics: None,
+    )
+    train_epochs(begin(network, recipe, torch.device("cpu")), training)
+    first, second = (event.val_loss for event in told if isinstance(event, EpochMetrics))
+    assert second == pytest.approx(first, abs=1e-6)
+    assert first == pytest.approx(-(7 * np.log(7 / 8) + np.log(1 / 8)) / 8, abs=1e-6)  # what 7 of 8 right can give
 
 
 @pytest.fixture
