@@ -83,7 +83,7 @@ def paired_difference(only_first: int, only_second: int, total: int) -> Differen
     Source: Agresti & Min 2005, Statistics in Medicine 24: half a photo is added to each of the four cells.
 
     >>> print(paired_difference(8, 3, 1250))
-    +0.40 points [-0.13, +0.93]
+    +0.40 points [-0.14, +0.94]
     """
     if total == 0:
         return Difference(0, math.nan, -1.0, 1.0)

@@ -134,7 +134,8 @@ def _calibrate(answers: Answers, on_val: Predicted, val: PhotoSet) -> Calibratio
     probabilities = answers.probabilities(on_val.logits, temperature)
     known = answers.is_known(val.targets)
     confidence, right = answers.confidence(probabilities), answers.correct(probabilities, val.targets)
-    familiar_norm = float(np.quantile(on_val.norms, UNFAMILIAR))
+    is_sound = np.isfinite(on_val.norms).all()  # weights that went astray give features beyond any float
+    familiar_norm = float(np.quantile(on_val.norms, UNFAMILIAR)) if is_sound else None
     return Calibration(temperature, stats.threshold_table(confidence[known], right[known]), familiar_norm)
 
 

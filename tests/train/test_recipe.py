@@ -79,7 +79,7 @@ def test_a_recipe_is_read_from_a_file(tmp_path: Path, values: dict[str, Any]) ->
     """A path that ends in ``.toml`` is read, with changes as for a shipped one."""
     source = resources.files("gendercls.train") / "recipes" / "default.toml"
     file = tmp_path / "mine.toml"
-    file.write_text(source.read_text(encoding="utf-8").replace("size = 128", "size = 160"), encoding="utf-8")
+    file.write_text(source.read_text(encoding="utf-8").replace("size = 192", "size = 160"), encoding="utf-8")
     recipe = load_recipe(str(file), ["fit=pad"])
     assert recipe.to_dict() == {**values, "size": 160, "fit": "pad"}
 
