@@ -28,7 +28,7 @@ EXAMPLES = {
     ),
     "train": (
         "gendercls train ./celeba --init imagenet",
-        "gendercls train ./celeba --init weights.pt --set epochs=2 --out runs/first",
+        "gendercls train ./celeba --init weights.pt --set epochs=4 --out runs/first",
     ),
     "audit": (
         "gendercls audit ./celeba",

@@ -43,7 +43,7 @@ COMMANDS = sorted(main.commands)
             "Missing argument 'DATA'.",
             [
                 "gendercls train ./celeba --init imagenet",
-                "gendercls train ./celeba --init weights.pt --set epochs=2 --out runs/first",
+                "gendercls train ./celeba --init weights.pt --set epochs=4 --out runs/first",
             ],
         ),
     ],
