@@ -23,7 +23,7 @@ FORMAT = (1, 1)
 PhotoRows = list[Row]
 """All rows of one photo: one, or with faces one for each."""
 
-_COMPANIONS = (".part", ".run.json", ".run.json.tmp", ".retry")
+_COMPANIONS = (".part", ".run.json", ".run.json.tmp", ".tmp", ".part.tmp")
 _LONGEST_NAME = 255 - max(map(len, _COMPANIONS))  # bytes, on all file systems in common use
 
 
@@ -128,22 +128,17 @@ class Journal:
 
     def rewrite(self, redo: Callable[[PhotoRows], PhotoRows | None]) -> None:
         """Replace the CSV in one step: each photo's rows by what ``redo`` gives, or as they are for None."""
-        fresh, source = self.out.with_name(self.out.name + ".retry"), self._written()
+        source = self._written()
         try:
-            with fresh.open("wb") as new:
+            with whole_file(source) as new:
                 new.write(encode(self.columns.header()))
                 for rows, written, _ in self._by_photo():
                     answer = redo(rows)
                     fields = written if answer is None else map(self.columns.fields, answer)
                     new.write(b"".join(map(encode, fields)))
-                new.flush()
-                os.fsync(new.fileno())
-            os.replace(fresh, source)
             _sync_folder(self.out.parent)
         except OSError as error:
-            raise _cannot_write(fresh, error) from None
-        finally:
-            fresh.unlink(missing_ok=True)
+            raise _cannot_write(source, error) from None
 
     def _written(self) -> Path:
         """Where the rows are: the part file while a run is unfinished."""
