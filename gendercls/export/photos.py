@@ -19,8 +19,12 @@ from gendercls.sources import Photo, PhotoFile, readable_name
 from gendercls.spec import ModelSpec
 
 
-def photos_of_run(checkpoint_path: Path, checkpoint: dict[str, Any], part: str, most: int) -> list[Photo]:
+def photos_of_run(
+    checkpoint_path: Path, checkpoint: dict[str, Any], part: str, most: int, *, purpose: str, do: str
+) -> list[Photo]:
     """Photos of a part of the run's own split: all, or that many, evenly from the first to the last.
+
+    Args: purpose, do: what needs them, and what to do without them, for the person.
 
     Raises:
         UsageError: the run's split or its photos are not here.
@@ -29,9 +33,9 @@ def photos_of_run(checkpoint_path: Path, checkpoint: dict[str, Any], part: str, 
     folder = Path(checkpoint["record"]["photos_folder"])
     if not split.exists() or not folder.is_dir():
         raise UsageError(
-            "the gate needs real photos, and the run's own are not here",
+            f"{purpose} needs real photos, and the run's own are not here",
             where=f"{split if not split.exists() else folder}",
-            do="name some with --check PHOTOS",
+            do=do,
         )
     with split.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         keys = [os.fsencode(row["path"]) for row in csv.DictReader(file) if row["split"] == part]

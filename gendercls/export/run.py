@@ -99,7 +99,7 @@ def export(options: ExportOptions, report: Report) -> ExportResult:
     photos, label_file = _check_photos(options, checkpoint_path, checkpoint)
     report("converting")
     if options.precision == "int8":
-        graph, spec = _int8(calibrated, spec, photos_of_run(checkpoint_path, checkpoint, "train", CALIBRATION_PHOTOS))
+        graph, spec = _int8(calibrated, spec, _training_photos(checkpoint_path, checkpoint))
     else:
         graph = to_onnx(calibrated, spec.preprocessing.height, spec.preprocessing.width)
     draft = ModelFile(out, with_spec(graph, spec), "", spec)
@@ -183,7 +183,14 @@ def _check_photos(
         return Listing([str(options.check)]), options.labels
     most = _GATE_PHOTOS[options.precision]
     own = path.with_name("split.csv") if options.precision == "int8" else None
-    return photos_of_run(path, checkpoint, "val", most), options.labels or own
+    own_photos = photos_of_run(path, checkpoint, "val", most, purpose="the gate", do="name some with --check PHOTOS")
+    return own_photos, options.labels or own
+
+
+def _training_photos(path: Path, checkpoint: dict[str, Any]) -> list[Photo]:
+    """What int8 is calibrated on."""
+    do = "put them back where the run found them, or export with --precision fp32"
+    return photos_of_run(path, checkpoint, "train", CALIBRATION_PHOTOS, purpose="int8", do=do)
 
 
 def _assemble(out: Path, path: Path, checkpoint: dict[str, Any]) -> tuple[CalibratedNetwork, ModelSpec]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from gendercls.answers import answers_for
 from gendercls.classify.session import Session
-from gendercls.errors import GateError
+from gendercls.errors import GateError, UsageError
 from gendercls.export import run as export_run
 from gendercls.export.gate import Parity
 from gendercls.export.losses import Loss, check_losses, losses
@@ -152,8 +153,6 @@ def test_without_labels_nothing_is_known_of_a_loss(
     small_run: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Photos that are named with --check need --labels."""
-    from gendercls.errors import UsageError
-
     options = ExportOptions(small_run, tmp_path / "m.onnx", small_data, None, "int8")
     monkeypatch.setattr(export_run, "quantised", lambda graph, batches: graph)
     with pytest.raises(UsageError) as caught:
@@ -174,3 +173,15 @@ def test_groups_are_race_and_class_where_the_labels_say_them(fairface: Path) -> 
     expected = [f"{by_file[p.key][3]}, {by_file[p.key][2].lower()}" for p in photos[:2]]
     assert found.matched.tolist() == [0, 1]
     assert found.groups.tolist() == expected
+
+
+def test_without_the_runs_training_photos_there_is_no_int8(small_run: Path, small_data: Path, tmp_path: Path) -> None:
+    """What it is calibrated on is not what --check names, and the error does not ask for that."""
+    shutil.copy(small_run / "best.pt", tmp_path)
+    options = ExportOptions(tmp_path, None, small_data, small_data / "labels.csv", "int8")
+    with pytest.raises(UsageError) as caught:
+        export(options, lambda line: None)
+    assert str(caught.value) == (
+        f"int8 needs real photos, and the run's own are not here\n  where: {tmp_path / 'split.csv'}\n"
+        "  do:    put them back where the run found them, or export with --precision fp32"
+    )
