@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,12 @@ LEAST_SIDE = 20
 """Pixels of a face's box in the photo below which a face is not taken, unless asked for otherwise."""
 
 LEAST_CONFIDENCE = 0.6
+_SMALL = SIDE // 20
+"""Pixels of the input below which a face says that the photo may hold more, too small to be seen in the whole of it."""
+
+_COMMON, _EDGE = 128, 4
+"""Of parts that are looked at more closely: pixels that two of them share, and those in which a face may be cut."""
+
 _MOST_OVERLAP = 0.3  # of two boxes, intersection over union; above it the less confident one is the same face
 _GREY = (128, 128, 128)  # what gendercls.images pads with
 
@@ -48,6 +55,26 @@ class Face:
     confidence: float
 
 
+class _Found(NamedTuple):
+    """Likely faces. boxes: ``[N, 4]``, left, top, right, bottom in pixels of the image. scores: ``[N]``, 0 to 1."""
+
+    boxes: Floats
+    scores: Floats
+
+
+class _Part(NamedTuple):
+    """A part of the resized photo, in pixels of that."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.right - self.left, self.bottom - self.top
+
+
 def find_faces(image: Image.Image, size: tuple[int, int], detect: Detect) -> list[Face]:
     """All faces in a photo, by x, y, w and h.
 
@@ -56,15 +83,13 @@ def find_faces(image: Image.Image, size: tuple[int, int], detect: Detect) -> lis
         size: (width, height) of the photo in full, in which boxes are given.
         detect: runs the detector.
     """
-    for side in (SIDE, SIDE // 2):  # a face that fills the frame is found in a smaller picture of it
-        scale = min(1.0, side / max(image.size))  # nor is it found better for being enlarged
-        inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
-        boxes, scores = _decode(detect(_in_the_corner(image, inner)))
-        kept = _one_of_each(boxes, scores)
-        faces = [_face(box, score, inner, size) for box, score in zip(boxes[kept], scores[kept], strict=True)]
-        if found := [face for face in faces if face.w and face.h]:
-            return sorted(found, key=lambda face: (face.x, face.y, face.w, face.h))
-    return []
+    found = _first_look(image, detect)
+    if _may_hide_more(found, image):
+        found = _Found(*map(np.concatenate, zip(found, _closer_look(image, detect), strict=True)))
+    kept = _one_of_each(found)
+    scale = np.array([size[0] / image.width, size[1] / image.height] * 2)
+    faces = [_face(box, score, scale, size) for box, score in zip(found.boxes[kept], found.scores[kept], strict=True)]
+    return sorted((face for face in faces if face.w and face.h), key=lambda face: (face.x, face.y, face.w, face.h))
 
 
 def face_crop(image: Image.Image, size: tuple[int, int], face: Face, preprocessing: Preprocessing) -> NDArray[np.uint8]:
@@ -96,16 +121,74 @@ def _cut(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
     return canvas
 
 
-def _in_the_corner(image: Image.Image, size: tuple[int, int]) -> Floats:
-    """The photo at that size in the upper left of the detector's input, black beside it."""
-    pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+def _first_look(image: Image.Image, detect: Detect) -> _Found:
+    """What is seen in the whole photo."""
+    found = _seen(image, SIDE, detect)
+    # A face that fills the frame is found in a smaller picture of it.
+    return found if len(found.scores) else _seen(image, SIDE // 2, detect)
+
+
+def _may_hide_more(found: _Found, image: Image.Image) -> bool:
+    """Whether the photo was reduced and a face is so small in it that others may have been missed."""
+    least = (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1).min(initial=np.inf)
+    return max(image.size) > SIDE and bool(least * SIDE < _SMALL * max(image.size))
+
+
+def _closer_look(image: Image.Image, detect: Detect) -> _Found:
+    """What is seen in up to four parts of the photo, up to 1.8 times as large as in the whole of it."""
+    return _seen(image, 2 * SIDE - _COMMON, detect)
+
+
+def _seen(image: Image.Image, side: int, detect: Detect) -> _Found:
+    """What is seen where the photo's longer side is that long; it is not enlarged, since that finds nothing more."""
+    scale = min(1.0, side / max(image.size))
+    inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    founds = [
+        _seen_in(_Part(left, top, right, bottom), image, inner, detect)
+        for top, bottom in _spans(inner[1])
+        for left, right in _spans(inner[0])
+    ]
+    boxes, scores = (np.concatenate(each) for each in zip(*founds, strict=True))
+    return _Found(boxes * np.array([image.width / inner[0], image.height / inner[1]] * 2, np.float32), scores)
+
+
+def _spans(length: int) -> list[tuple[int, int]]:
+    """Begin and end of what covers a length: itself, or two of the input's length that share `_COMMON` or more."""
+    return [(0, length)] if length <= SIDE else [(0, SIDE), (length - SIDE, length)]
+
+
+def _seen_in(part: _Part, image: Image.Image, inner: tuple[int, int], detect: Detect) -> _Found:
+    """What is seen in a part of the photo resized to ``inner``, in pixels of that."""
+    scale_x, scale_y = image.width / inner[0], image.height / inner[1]
+    box = part.left * scale_x, part.top * scale_y, part.right * scale_x, part.bottom * scale_y
+    view = image.resize(part.size, Image.Resampling.BILINEAR, box=box, reducing_gap=2.0)
+    found = _decode(detect(_in_the_corner(view)))
+    boxes = found.boxes + np.array([part.left, part.top] * 2, np.float32)
+    kept = _is_whole(boxes, part, inner)
+    return _Found(boxes[kept], found.scores[kept])
+
+
+def _is_whole(boxes: Floats, part: _Part, inner: tuple[int, int]) -> NDArray[np.bool_]:
+    """Which boxes ``[N, 4]`` no edge of the part may have cut.
+
+    A small one near an edge is whole in the part beyond it; a large one is seen in the whole photo.
+    """
+    cut = [part.left > 0, part.top > 0, part.right < inner[0], part.bottom < inner[1]]
+    margins = (boxes - part) * [1, 1, -1, -1]
+    is_small = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) <= _COMMON - 4 * _EDGE
+    whole: NDArray[np.bool_] = np.all((margins >= _EDGE) | ~np.array(cut), axis=1) & (is_small | (not any(cut)))
+    return whole
+
+
+def _in_the_corner(image: Image.Image) -> Floats:
+    """An image in the upper left of the detector's input, black beside it."""
     canvas = np.zeros((1, 3, SIDE, SIDE), np.float32)
-    canvas[0, :, : size[1], : size[0]] = pixels[..., ::-1].transpose(2, 0, 1)
+    canvas[0, :, : image.height, : image.width] = np.asarray(image)[..., ::-1].transpose(2, 0, 1)
     return canvas
 
 
-def _decode(outputs: Mapping[str, Floats]) -> tuple[Floats, Floats]:
-    """Boxes ``[N, 4]`` (left, top, right, bottom in pixels of the input) and scores ``[N]`` of the likely faces.
+def _decode(outputs: Mapping[str, Floats]) -> _Found:
+    """The likely faces, boxes in pixels of the detector's input.
 
     Source: Wu, Peng & Yu 2023; the authors' own decoder (ShiqiYu/libfacedetection.train, and OpenCV's FaceDetectorYN).
     """
@@ -119,17 +202,17 @@ def _decode(outputs: Mapping[str, Floats]) -> tuple[Floats, Floats]:
         centres, halves = (cells + box[:, :2]) * stride, np.exp(box[:, 2:]) * (stride / 2)
         all_boxes.append(np.concatenate([centres - halves, centres + halves], axis=1))
         all_scores.append(scores[likely])
-    return np.concatenate(all_boxes).astype(np.float32), np.concatenate(all_scores)
+    return _Found(np.concatenate(all_boxes).astype(np.float32), np.concatenate(all_scores))
 
 
-def _one_of_each(boxes: Floats, scores: Floats) -> list[int]:
-    """Which boxes stay: the most confident first, and none that overlaps one that stays."""
-    left = np.argsort(-scores, kind="stable")
+def _one_of_each(found: _Found) -> list[int]:
+    """Which of them stay: the most confident first, and none that overlaps one that stays."""
+    left = np.argsort(-found.scores, kind="stable")
     kept: list[int] = []
     while len(left):
         first, left = int(left[0]), left[1:]
         kept.append(first)
-        left = left[_overlap(boxes[first], boxes[left]) <= _MOST_OVERLAP]
+        left = left[_overlap(found.boxes[first], found.boxes[left]) <= _MOST_OVERLAP]
     return kept
 
 
@@ -142,8 +225,7 @@ def _overlap(box: Floats, others: Floats) -> Floats:
     return overlap
 
 
-def _face(box: Floats, score: float, inner: tuple[int, int], size: tuple[int, int]) -> Face:
-    """A box in pixels of the input as one in whole pixels of the photo, clipped to it."""
-    scale = np.array([size[0] / inner[0], size[1] / inner[1]] * 2)
+def _face(box: Floats, score: float, scale: NDArray[np.float64], size: tuple[int, int]) -> Face:
+    """A box in pixels of the image as one in whole pixels of the photo, clipped to it."""
     left, top, right, bottom = (int(edge) for edge in (box * scale).round().clip(0, size * 2))
     return Face(left, top, right - left, bottom - top, round(float(score), 6))

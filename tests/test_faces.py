@@ -83,6 +83,41 @@ def test_a_face_that_fills_the_frame_is_looked_for_in_a_smaller_picture() -> Non
     assert widths == [640, 320]
 
 
+SMALL, LARGE = (600, 200, 96), (100, 600, 700)
+TINY = [(40, 40, 56), (1240, 400, 56), (1008, 1264, 56), (1240, 1240, 56), (2240, 1470, 56)]
+"""Left, top and side, in a photo of 2304×1536; the three in the middle lie where one or two of its four parts end."""
+
+
+@pytest.mark.parametrize("has_small", [True, False])
+def test_a_small_face_leads_to_a_closer_look(has_small: bool) -> None:
+    """The detector sees squares of 16 pixels and more: in the whole photo one large and perhaps a small one.
+
+    In its four parts there are the tiny ones too: each once, whichever parts show it, and the large one once as well.
+    """
+    squares = [LARGE, *([SMALL] if has_small else []), *TINY]
+    pixels = np.zeros((1536, 2304, 3), np.uint8)
+    for number, (left, top, side) in enumerate(squares, 1):
+        pixels[top : top + side, left : left + side] = (0, 255, 20 * number)
+    looks = []
+
+    def detect(pixels: NDArray[np.float32]) -> Outputs:
+        looks.append(pixels)
+        found: list[Found] = []
+        for number in range(1, len(squares) + 1):
+            # Its own blue; green, so that no edge between black and a brighter blue is taken for it.
+            rows, columns = np.nonzero((abs(pixels[0, 0] - 20 * number) < 5) & (pixels[0, 1] > 240))
+            if len(rows) and min(np.ptp(rows), np.ptp(columns)) >= 16:
+                found.append(((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1), 0.9))
+        return outputs(found, stride=8)
+
+    faces = find_faces(Image.fromarray(pixels), (2304, 1536), detect)
+    expected = sorted(squares if has_small else [LARGE])
+    assert len(looks) == (5 if has_small else 1)
+    assert len(faces) == len(expected)
+    for face, (left, top, side) in zip(faces, expected, strict=True):
+        assert (face.x, face.y, face.w, face.h) == pytest.approx((left, top, side, side), abs=8)
+
+
 def test_each_face_is_found_once() -> None:
     """Of boxes that overlap by more than 0.3 the surest stays; neighbours that overlap less are two faces."""
     same, sure, beside = ((100, 100, 180, 200), 0.7), ((104, 130, 184, 230), 0.9), ((162, 130, 242, 230), 0.8)

@@ -46,7 +46,8 @@ class Session:
     Args:
         model: the file, already read.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        batch_size: photos in each run; every run has this shape, so that no result depends on its neighbours.
+        batch_size: the most photos in a run. On CUDA every run has exactly this shape, since another may give other
+            bits (and is tuned anew); on a CPU no bit depends on it.
 
     Raises:
         DeviceError: the asked device does not work; says what is missing.
@@ -70,7 +71,7 @@ class Session:
 
     def _run(self, images: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[np.float32]]:
         count = len(images)
-        if count < self.batch_size:
+        if self.device.is_cuda and count < self.batch_size:
             padded = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
             padded[:count] = images
             images = padded
