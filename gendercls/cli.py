@@ -151,10 +151,11 @@ def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
     from gendercls import console
     from gendercls.classify.run import ClassifyOptions
     from gendercls.classify.run import classify as run_classify
+    from gendercls.console import classified
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with console.classify_progress(quiet) as report:
+        with classified.classify_progress(quiet) as report:
             summary = run_classify(ClassifyOptions(**values), report)
     except InterruptedRunError as error:
         error.do = "continue with: " + _this_command()
@@ -162,7 +163,7 @@ def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
     if as_json:
         click.echo(summary.to_json())
     if not quiet:
-        console.show_summary(summary)
+        classified.show_summary(summary)
     if strict and summary.tally.failed:
         raise PhotosFailedError(
             f"{console.counted(summary.tally.failed, 'photo')} failed",
@@ -207,7 +208,7 @@ def download(source: str | None) -> None:
 @_everywhere
 def train(recipe: str, changes: tuple[str, ...], classes: str | None, out: Path | None, **values: Any) -> None:
     """Train on the labelled photos in DATA: CelebA, FairFace, a CSV, or one folder per class."""
-    from gendercls import console
+    from gendercls.console import trained
     from gendercls.train.folder import default_run_folder
     from gendercls.train.recipe import load_recipe
     from gendercls.train.run import TrainOptions
@@ -221,13 +222,13 @@ def train(recipe: str, changes: tuple[str, ...], classes: str | None, out: Path 
         **values,
     )
     try:
-        with console.training_progress(options.recipe.epoch_line) as report:
+        with trained.training_progress(options.recipe.epoch_line) as report:
             result = run_train(options, report, _stop_when_asked())
     except InterruptedRunError as error:
         error.do = "continue with: " + _this_command("--resume", "--out", str(options.out))
         raise
     if _leads():
-        console.show_training(result, options.recipe.epoch_line)
+        trained.show_training(result, options.recipe.epoch_line)
 
 
 @main.command(short_help="Labelled photos → what is wrong with them.")
@@ -245,16 +246,16 @@ def audit(classes: str | None, as_json: bool, **values: Any) -> None:
 
     DATA is what gendercls train takes. Labels are judged with --init alone: that takes a network.
     """
-    from gendercls import console
+    from gendercls.console import trained
     from gendercls.train.audit.run import AuditOptions
     from gendercls.train.audit.run import audit as run_audit
 
     options = AuditOptions(classes=_classes(classes), **values)
-    with console.audit_progress() as tell:
+    with trained.audit_progress() as tell:
         result = run_audit(options, tell)
     if as_json:
         click.echo(result.to_json())
-    console.show_audit(result)
+    trained.show_audit(result)
 
 
 @main.command(short_help="A checkpoint → an ONNX file, through a gate.")
@@ -278,10 +279,11 @@ def export(**values: Any) -> None:
     The file stays only if onnxruntime answers as PyTorch does on the same real photos.
     """
     from gendercls import console
+    from gendercls.console import trained
     from gendercls.export.run import ExportOptions
     from gendercls.export.run import export as run_export
 
-    console.show_export(run_export(ExportOptions(**values), console.note))
+    trained.show_export(run_export(ExportOptions(**values), console.note))
 
 
 @main.command(short_help="A training run → one HTML page.")
@@ -295,11 +297,11 @@ def report(**values: Any) -> None:
 
     The page holds photos of the worst mistakes: share it only where the licence of the data allows that.
     """
-    from gendercls import console
+    from gendercls.console import trained
     from gendercls.report.run import ReportOptions
     from gendercls.report.run import report as run_report
 
-    console.show_report(run_report(ReportOptions(**values)))
+    trained.show_report(run_report(ReportOptions(**values)))
 
 
 @main.command(short_help="What a model file says of itself.")
@@ -309,6 +311,7 @@ def report(**values: Any) -> None:
 def info(model: Path | None, as_json: bool) -> None:
     """Say what MODEL (by default the shipped one) was trained on, how right it is, and what its data allows."""
     from gendercls import console
+    from gendercls.console import about
     from gendercls.modelfile import read_model_file, shipped_model
 
     found = read_model_file(model or shipped_model())
@@ -317,18 +320,29 @@ def info(model: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(found.to_json())
         return
-    console.show_info(found.spec, str(found.path), found.sha256)
+    about.show_info(found.spec, str(found.path), found.sha256)
 
 
-@main.command(short_help="What this machine has and lacks.")
+@main.command(short_help="What this machine has and lacks, and how fast it is.")
+@click.argument("photos", nargs=-1, metavar="[PHOTOS]…")
 @_everywhere
-def doctor() -> None:
-    """Say what this machine has and lacks, and run the shipped model's self-test."""
-    from gendercls import console
+def doctor(photos: tuple[str, ...]) -> None:
+    """Say what this machine has and lacks, and run the shipped model's self-test.
+
+    With PHOTOS (folders or files) also how fast it classifies them, what limits that, and which option would change it:
+    the first 256 are tried for less than a minute, and nothing is written.
+    """
+    from gendercls.console import about
     from gendercls.doctor import examine
 
     findings = examine()
-    console.show_findings(findings)
+    about.show_findings(findings)
+    if photos:
+        from gendercls.classify.speed import measure
+
+        with about.measuring() as tell:
+            measured = measure(photos, tell)
+        about.show_speed(measured)
     if any(finding.is_good is False for finding in findings):
         sys.exit(1)
 

@@ -31,7 +31,7 @@ def examine() -> list[Finding]:
         Finding("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
         Finding("Python", f"{platform.python_version()} at {sys.executable}"),
         Finding("processor", _processor()),
-        Finding("cores", f"{available_cores()} for this process, {os.cpu_count()} in the machine"),
+        Finding("cores", _cores(available_cores(), os.cpu_count() or 1)),
     ]
     installed = {name: _version(name) for name in _PACKAGES}
     findings += [Finding(name, number) for name, number in installed.items() if number]
@@ -47,6 +47,11 @@ def _onnxruntime_twice(installed: dict[str, str]) -> Finding:
         mend = "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu"
         return Finding("onnxruntime packages", f"two are installed on top of each other: {mend}", False)
     return Finding("onnxruntime packages", "one", True)
+
+
+def _cores(available: int, there: int) -> str:
+    fewer = ": the container or the affinity gives no more, and all that runs on the CPU is slower by as much"
+    return f"{available} for this process, {there} in the machine" + (fewer if available < there else "")
 
 
 def _cuda() -> Finding:

@@ -26,7 +26,8 @@ EXCEPTIONS = {
     "export.convert": {"train.network"},
     "doctor": {"classify.session"},
     # To tell a step from an epoch among what training reports, and scores of classes from those of attributes.
-    "console": {"train.events", "classify.scores"},
+    "console.trained": {"train.events"},
+    "console.classified": {"classify.scores"},
 }
 TORCH = {"torch", "torchvision", "onnx", "onnxscript"}
 HEAVY = {"torch", "onnxruntime", "numpy", "PIL", "rich"}
@@ -82,7 +83,7 @@ def forbidden(module: str, targets: set[str]) -> set[str]:
     if own == "__main__":
         return targets - {"cli"}
     allowed = {"errors"} if own in ("errors", "console", "__init__") else nouns
-    if own in VERBS:
+    if own in VERBS | {"console"}:
         allowed |= {target for target in targets if room(target) == own}
     return targets - allowed - EXCEPTIONS.get(module, set())
 

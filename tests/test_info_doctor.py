@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import onnxruntime
 import pytest
+from click.testing import CliRunner
 
-from gendercls import doctor
+from gendercls import Classifier, doctor
+from gendercls.classify import speed
 from gendercls.classify.session import why_no_cuda
-from gendercls.modelfile import read_model_file, shipped_model
+from gendercls.cli import main
+from gendercls.machine import available_cores
+from gendercls.modelfile import Precision, read_model_file, shipped_model, shipped_models
 
 Run = Callable[..., CompletedProcess[str]]
+Networks = dict[tuple[Precision, int], float]
 WIDE = {"COLUMNS": "400"}
 NO_CUDA = why_no_cuda()
+CUDA = int(onnxruntime.cuda_version.partition(".")[0])
 
 
 def facts(text: str) -> dict[str, list[str]]:
@@ -179,3 +189,99 @@ def test_auto_falls_back_and_says_so(run_gendercls: Run, photo: Path, tmp_path: 
     assert done.returncode == 0, done.stderr
     assert f"ran on the CPU: {NO_CUDA}" in done.stderr.splitlines()
     assert " on cpu, fp32, " in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler to make a driver with")
+@pytest.mark.parametrize(
+    ("version", "says"),
+    [
+        (1000 * (CUDA - 1) + 40, f"the NVIDIA driver is for CUDA {CUDA - 1}.4, this onnxruntime needs {CUDA}."),
+        (1000 * CUDA, ""),
+    ],
+)
+def test_a_driver_that_is_too_old_is_named(run_gendercls: Run, tmp_path: Path, version: int, says: str) -> None:
+    """A driver with a GPU but for an earlier CUDA is what doctor names; one for the same CUDA is not."""
+    source = tmp_path / "driver.c"
+    source.write_text(
+        "int cuInit(unsigned flags) { return 0; }\n"
+        "int cuDeviceGetCount(int *count) { *count = 1; return 0; }\n"
+        f"int cuDriverGetVersion(int *version) {{ *version = {version}; return 0; }}\n"
+    )
+    subprocess.run(["cc", "-shared", "-o", tmp_path / "libcuda.so.1", source], check=True)
+    done = run_gendercls("doctor", env=WIDE | {"LD_LIBRARY_PATH": str(tmp_path)})
+    said = facts(done.stdout)["CUDA"][0]
+    assert said.startswith(says) if says else "the NVIDIA driver" not in said
+
+
+def test_fewer_cores_than_the_machine_has_are_named() -> None:
+    """Two of 64 cores is what a container may give without a word."""
+    assert doctor._cores(2, 64).startswith("2 for this process, 64 in the machine: the container or the affinity gives")
+    assert doctor._cores(64, 64) == "64 for this process, 64 in the machine"
+
+
+# --- speed ------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_measures_these_photos(celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate for each way, the defaults marked, how the time is divided, and what is no photo counted."""
+    monkeypatch.setattr(speed, "SECONDS", 0.05)
+    (tmp_path / "0.jpg").write_bytes(b"")
+    for photo in sorted((celeba / "img_align_celeba").iterdir())[:9]:
+        shutil.copy(photo, tmp_path)
+    done = CliRunner().invoke(main, ["doctor", str(tmp_path)], env=WIDE)
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.partition("\n\n")[2].splitlines()
+    assert lines[0] == "9 photos tried on cpu; 1 file among them could not be read"
+    rows = re.findall(r"^(.+?) {2,}([\d,]+\.\d) *(default)?$", "\n".join(lines), re.MULTILINE)
+    rates = {what: float(rate.replace(",", "")) for what, rate, _ in rows}
+    jobs, ways = available_cores(), [f"{p}, {n} at once" for p in shipped_models() for n in (1, 4, 8, 16)]
+    assert rates.keys() == {
+        f"read and decode, {jobs} threads",
+        *(f"network alone, {way}" for way in ways),
+        *(f"all of it, {threads} threads" for threads in (jobs, 2 * jobs)),
+    }
+    assert min(rates.values()) > 1
+    assert [what for what, _, default in rows if default] == [
+        f"read and decode, {jobs} threads",
+        f"network alone, {Classifier().spec.precision}, 8 at once",
+        f"all of it, {jobs} threads",
+    ]
+    share = re.search(r"the network takes (\d+) % of a photo's time, reading and decoding (\d+) %", done.stdout)
+    assert share is not None
+    assert sum(map(int, share.groups())) == 100
+    assert sorted(os.listdir(tmp_path))[0] == "0.jpg"
+    assert len(os.listdir(tmp_path)) == 10
+
+
+@pytest.mark.parametrize(
+    ("networks", "wholes", "says"),
+    [
+        ({("fp32", 8): 100, ("int8", 8): 250}, {2: 90, 4: 91}, ["--precision int8 would make the network 2.50"]),
+        ({("int8", 8): 100, ("int8", 16): 110}, {2: 90, 4: 99}, ["--batch-size 16 would", "--jobs 4 would make all"]),
+        ({("fp32", 8): 100, ("fp32", 16): 104}, {2: 90, 4: 60}, ["no option was faster by 5 %"]),
+    ],
+)
+def test_a_faster_way_is_said(networks: Networks, wholes: dict[int, float], says: list[str]) -> None:
+    """Against the first of each, which is the default; what is within chance is not said."""
+    said = list(speed._changes(networks, next(iter(networks)), wholes, 2))
+    assert [line[: len(start)] for line, start in zip(said, says, strict=True)] == says
+
+
+def test_what_limits_is_said() -> None:
+    """On a CPU decoding and the network share the cores; a GPU works while they decode."""
+    assert speed._limit(300, 100, is_cuda=False).startswith("the network takes 75 % of a photo's time")
+    assert speed._limit(300, 1200, is_cuda=True) == (
+        "reading and decoding limits: the network alone would be 4.0 times as fast"
+    )
+
+
+def test_doctor_without_a_photo_to_try(run_gendercls: Run, tmp_path: Path) -> None:
+    """A folder that holds no photo is an error that names it, after what the machine has."""
+    (tmp_path / "notes.txt").write_text("no photo")
+    done = run_gendercls("doctor", tmp_path)
+    assert done.returncode == 1
+    assert "shipped model" in done.stdout
+    assert done.stderr == (
+        f"Error: no photo that can be read is among the first files (1 tried)\n  where: {tmp_path}\n"
+        "  do:    name a folder of photos\n"
+    )

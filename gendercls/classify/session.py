@@ -138,6 +138,8 @@ def why_no_cuda() -> str:
     count = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
         return "the NVIDIA driver sees no GPU"
+    if problem := _driver_too_old(driver):
+        return problem
     preload_cuda()
     return _missing_library()
 
@@ -146,6 +148,20 @@ def preload_cuda() -> None:
     """Load the CUDA and cuDNN libraries that pip brings, so that onnxruntime finds them."""
     with _silence():
         ort.preload_dlls()
+
+
+def _driver_too_old(driver: ctypes.CDLL) -> str:
+    """A driver runs all that is built for its own major version of CUDA, and for those before it.
+
+    Source: NVIDIA, CUDA Compatibility, "Minor version compatibility".
+    """
+    version, needed = ctypes.c_int(0), str(getattr(ort, "cuda_version", ""))
+    if driver.cuDriverGetVersion(ctypes.byref(version)) != 0 or not needed.partition(".")[0].isdigit():
+        return ""
+    major, minor = version.value // 1000, version.value % 1000 // 10
+    if major >= int(needed.partition(".")[0]):
+        return ""
+    return f"the NVIDIA driver is for CUDA {major}.{minor}, this onnxruntime needs {needed}: install a newer driver"
 
 
 def _missing_library() -> str:

@@ -218,9 +218,9 @@ def test_forty_attributes_fit_a_terminal(celeba: Path, monkeypatch: pytest.Monke
     scores = agreement.scores()
     assert isinstance(scores, AttributeScores)
     long = type(scores.attributes[0])("a" * 200, 1, 1, 1, 1)
-    with console._stderr.capture() as caught:
-        monkeypatch.setattr(console._stderr, "width", 80)
-        console._stderr.print(console._attributes([*scores.attributes, long]))
+    with console.stderr.capture() as caught:
+        monkeypatch.setattr(console.stderr, "width", 80)
+        console.stderr.print(console.attribute_table([*scores.attributes, long]))
     lines = caught.get().splitlines()
     assert [line.split()[0] for line in lines[1:41]] == names
     assert {line.split(maxsplit=1)[1] for line in lines[1:41]} == {
