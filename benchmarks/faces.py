@@ -72,8 +72,8 @@ def main() -> None:
 
 def _print_stages(detector: Detector, folders: list[Path], photos: int) -> None:
     sessions = {precision: Session(read_model_file(path), device="cpu") for precision, path in shipped_models().items()}
-    stages = ["whole: decode", "whole: classify fp32", "whole: classify int8"]
-    stages += ["faces: decode", "faces: detect", "faces: crop", "faces: classify fp32", "faces: classify int8"]
+    stages = ["whole: decode", *(f"whole: classify {precision}" for precision in sessions)]
+    stages += ["faces: decode", "faces: detect", "faces: crop", *(f"faces: classify {name}" for name in sessions)]
     print(f"\n| ms a photo, one thread | faces a photo | {' | '.join(stages)} |")
     print(f"| --- | ---: |{' ---: |' * len(stages)}")
     for folder in folders:
@@ -137,6 +137,9 @@ def _marked(detector: Detector, folder: Path, least: float, mosaic: int) -> Mark
 def _mosaics(folder: Path, truth: dict[str, Boxes], side: int) -> Iterator[tuple[bytes, Boxes]]:
     """Files of side × side photos each, and where the faces are in them."""
     names = list(truth)
+    if side == 1:
+        yield from (((folder / "images" / name).read_bytes(), truth[name]) for name in names)
+        return
     for begin in range(0, len(names), side * side):
         chosen = names[begin : begin + side * side]
         images = [Image.open(folder / "images" / name).convert("RGB") for name in chosen]

@@ -330,7 +330,7 @@ def doctor(photos: tuple[str, ...]) -> None:
     """Say what this machine has and lacks, and run the shipped model's self-test.
 
     With PHOTOS (folders or files) also how fast it classifies them, what limits that, and which option would change it:
-    the first 256 are tried for less than a minute, and nothing is written.
+    the first 256 are tried for about a minute, from memory once they have been read, and nothing is written.
     """
     from gendercls.console import about
     from gendercls.doctor import examine

@@ -129,17 +129,21 @@ def _first_look(image: Image.Image, detect: Detect) -> _Found:
 
 
 def _may_hide_more(found: _Found, image: Image.Image) -> bool:
-    """Whether the photo was reduced and a face is so small in it that others may have been missed."""
+    """Whether the photo was much reduced and a face is so small in it that others may have been missed."""
     least = (found.boxes[:, 2:] - found.boxes[:, :2]).max(axis=1).min(initial=np.inf)
-    return max(image.size) > SIDE and bool(least * SIDE < _SMALL * max(image.size))
+    return max(image.size) > 1.2 * SIDE and bool(least * SIDE < _SMALL * max(image.size))
 
 
 def _closer_look(image: Image.Image, detect: Detect) -> _Found:
-    """What is seen in up to four parts of the photo, up to 1.8 times as large as in the whole of it."""
-    return _seen(image, 2 * SIDE - _COMMON, detect)
+    """What is seen in two to four parts of the photo, up to 1.8 times as large as in the whole of it."""
+    side = 2.0 * SIDE - _COMMON
+    shorter = side * min(image.size) / max(image.size)
+    if SIDE < shorter < 1.1 * SIDE:  # a little smaller, and two parts do: so it is with 16:9
+        side *= SIDE / shorter
+    return _seen(image, side, detect)
 
 
-def _seen(image: Image.Image, side: int, detect: Detect) -> _Found:
+def _seen(image: Image.Image, side: float, detect: Detect) -> _Found:
     """What is seen where the photo's longer side is that long; it is not enlarged, since that finds nothing more."""
     scale = min(1.0, side / max(image.size))
     inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
@@ -169,14 +173,15 @@ def _seen_in(part: _Part, image: Image.Image, inner: tuple[int, int], detect: De
 
 
 def _is_whole(boxes: Floats, part: _Part, inner: tuple[int, int]) -> NDArray[np.bool_]:
-    """Which boxes ``[N, 4]`` no edge of the part may have cut.
+    """Which boxes ``[N, 4]`` are of the part, and no edge within the photo may have cut.
 
     A small one near an edge is whole in the part beyond it; a large one is seen in the whole photo.
     """
+    meets = np.all((boxes[:, :2] < part[2:]) & (boxes[:, 2:] > part[:2]), axis=1)  # not on the black beside it
     cut = [part.left > 0, part.top > 0, part.right < inner[0], part.bottom < inner[1]]
     margins = (boxes - part) * [1, 1, -1, -1]
     is_small = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0) <= _COMMON - 4 * _EDGE
-    whole: NDArray[np.bool_] = np.all((margins >= _EDGE) | ~np.array(cut), axis=1) & (is_small | (not any(cut)))
+    whole: NDArray[np.bool_] = np.all((margins >= _EDGE) | ~np.array(cut), axis=1) & (is_small | (not any(cut))) & meets
     return whole
 
 

@@ -75,7 +75,14 @@ class Session:
             padded = np.zeros((self.batch_size, *images.shape[1:]), np.uint8)
             padded[:count] = images
             images = padded
-        return [output[:count] for output in self._session.run(outputs, {"images": images})]
+        try:
+            return [output[:count] for output in self._session.run(outputs, {"images": images})]
+        except Exception as error:  # onnxruntime raises a dozen kinds with no common base
+            raise ModelError(
+                f"onnxruntime cannot run the model: {_first_line(error)}",
+                where=f"{self.model.path} on {self.device.name}, {len(images)} photos at once",
+                do="choose a smaller --batch-size; if that changes nothing, export the model again",
+            ) from None
 
     def _check_shapes(self) -> None:
         spec, path = self.model.spec, str(self.model.path)
@@ -104,14 +111,7 @@ class Session:
         test = self.model.spec.self_test
         images = test.images(self.model.spec.preprocessing)
         batches = [images[n : n + self.batch_size] for n in range(0, len(images), self.batch_size)]
-        try:
-            answer = np.concatenate([self.run(batch) for batch in batches])
-        except Exception as error:  # onnxruntime raises a dozen kinds with no common base
-            raise ModelError(
-                f"onnxruntime cannot run the model: {_first_line(error)}",
-                where=f"{self.model.path} on {self.device.name}, {self.batch_size} photos at once",
-                do="export it again",
-            ) from None
+        answer = np.concatenate([self.run(batch) for batch in batches])
         difference = float(np.abs(answer - np.array(test.probabilities)).max())
         if not difference <= test.tolerance:  # also when the answer is no number
             raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -27,6 +28,7 @@ SAMPLE = 256
 SECONDS = 3.0
 """Of each measurement; a dozen of them take less than a minute."""
 
+_SAMPLE_SECONDS = 3 * SECONDS
 _CPU_BATCHES = (1, 4, 8, 16)
 _WORTH_SAYING = 1.05
 """A way that is faster by less may be so by chance."""
@@ -71,18 +73,24 @@ def measure(photos: Sequence[str], tell: Tell) -> SpeedReport:
     tell("reading a sample")
     sample, arrays, unreadable = _sample(photos, classifier.spec)
     jobs, device = classifier.jobs, classifier.device
-    tell("measuring: reading and decoding")
-    decode = Rate(f"read and decode, {jobs} threads", _decode_rate(sample, classifier.spec, jobs), True)
+    tell("measuring: decoding")
+    decode = Rate(f"decode files in memory, {jobs} threads", _decode_rate(sample, classifier.spec, jobs), True)
     networks = {}
+    default = _default(classifier)
     for precision, batch_size in _ways(classifier):
         tell(f"measuring: network, {precision}, {batch_size} at once")
-        session = Session(read_model_file(shipped_models()[precision]), device=device, batch_size=batch_size)
-        networks[precision, batch_size] = _network_rate(session, arrays, jobs)
-    default = _default(classifier)
+        networks[precision, batch_size] = _network_rate(
+            classifier.session
+            if (precision, batch_size) == default
+            else Session(read_model_file(shipped_models()[precision]), device=device, batch_size=batch_size),
+            arrays,
+            jobs,
+        )
     wholes = {}
     for threads in (jobs, 2 * jobs):
         tell(f"measuring: all of it, {threads} threads")
-        wholes[threads] = _whole_rate(sample, device, threads)
+        classifier.jobs = threads
+        wholes[threads] = _rate(classifier.chunks(cycle(sample)), threads)
     rates = [
         decode,
         *(Rate(f"network alone, {way[0]}, {way[1]} at once", rate, way == default) for way, rate in networks.items()),
@@ -98,7 +106,10 @@ def measure(photos: Sequence[str], tell: Tell) -> SpeedReport:
 def _sample(photos: Sequence[str], spec: ModelSpec) -> tuple[list[Photo], NDArray[np.uint8], int]:
     """Readable photos, their arrays ``[N, H, W, 3]``, and how many of the first files are none."""
     readable, arrays, unreadable = [], [], 0
+    end = time.perf_counter() + _SAMPLE_SECONDS
     for photo in islice(Listing(photos), SAMPLE):
+        if readable and time.perf_counter() >= end:
+            break
         try:
             arrays.append(to_array(photo.read(), spec.preprocessing, name=photo.key))
             readable.append(photo)
@@ -127,7 +138,11 @@ def _default(classifier: Classifier) -> tuple[Precision, int]:
 
 def _decode_rate(sample: Sequence[Photo], spec: ModelSpec, jobs: int) -> float:
     def work(chunk: tuple[Photo, ...]) -> list[int]:
-        return [len(to_array(photo.read(), spec.preprocessing, name=photo.key)) for photo in chunk]
+        try:
+            return [len(to_array(photo.read(), spec.preprocessing, name=photo.key)) for photo in chunk]
+        except PhotoError as error:
+            where = ", ".join(photo.key for photo in chunk)
+            raise GenderclsError(f"a photo has changed meanwhile: {error.what}", where=where, do="try again") from None
 
     return _rate(in_order(work, cycle(sample), size=8, jobs=jobs), jobs)
 
@@ -139,43 +154,39 @@ def _network_rate(session: Session, arrays: NDArray[np.uint8], jobs: int) -> flo
     return _rate(in_order(work, cycle(arrays), size=session.batch_size, jobs=jobs), jobs)
 
 
-def _whole_rate(sample: Sequence[Photo], device: str, jobs: int) -> float:
-    return _rate(Classifier(device=device, jobs=jobs).chunks(cycle(sample)), jobs)
-
-
 def _rate(chunks: Iterator[list[Any]], jobs: int) -> float:
-    """Items a second that come out of the chunks, once every thread has given one."""
-    count = 0
+    """Items a second that come out of the chunks; in whole rounds of one a thread, since they come in such bursts."""
+    rounds = iter(lambda: list(islice(chunks, jobs)), [])
     with closing(cast("Generator[list[Any]]", chunks)):
-        for _ in islice(chunks, jobs):
-            began = time.perf_counter()
-        for chunk in chunks:
-            count += len(chunk)
+        next(rounds)  # until then threads start
+        began, count = time.perf_counter(), 0
+        while True:
+            count += sum(map(len, next(rounds)))
             if (spent := time.perf_counter() - began) >= SECONDS:
-                break
-    return count / spent
+                return count / spent
 
 
 def _limit(decode: float, network: float, *, is_cuda: bool) -> str:
     if is_cuda:  # both at once
-        slower, faster = sorted((("reading and decoding", decode), ("the network", network)), key=lambda way: way[1])
+        slower, faster = sorted((("decoding", decode), ("the network", network)), key=lambda way: way[1])
         return f"{slower[0]} limits: {faster[0]} alone would be {faster[1] / slower[1]:.1f} times as fast"
     share = (1 / network) / (1 / network + 1 / decode)  # the same cores do both, one after the other
-    return f"the network takes {100 * share:.0f} % of a photo's time, reading and decoding {100 - 100 * share:.0f} %"
+    return f"the network takes {100 * share:.0f} % of a photo's time, decoding {100 - 100 * share:.0f} %"
 
 
 def _changes(
     networks: dict[tuple[Precision, int], float], default: tuple[Precision, int], wholes: dict[int, float], jobs: int
 ) -> Iterator[str]:
-    """Options that were faster than what happens without them."""
-    best = max(networks, key=lambda way: networks[way])
+    """Options that were faster than what happens without them; of those about as fast, the fewest."""
+    fast = [way for way, rate in networks.items() if rate * _WORTH_SAYING >= max(networks.values())]
+    best = min(fast, key=lambda way: (sum(map(operator.ne, way, default)), -networks[way]))
     ratio = networks[best] / networks[default]
-    if ratio >= _WORTH_SAYING:
+    if best != default:
         names = ("--precision", "--batch-size")
         changed = (f"{name} {best[n]}" for n, name in enumerate(names) if best[n] != default[n])
         yield f"{' '.join(changed)} would make the network {ratio:.2f} times as fast"
     threads = max(wholes, key=lambda count: wholes[count])
     if wholes[threads] >= _WORTH_SAYING * wholes[jobs]:
         yield f"--jobs {threads} would make all of it {wholes[threads] / wholes[jobs]:.2f} times as fast"
-    if ratio < _WORTH_SAYING and wholes[threads] < _WORTH_SAYING * wholes[jobs]:
+    if best == default and wholes[threads] < _WORTH_SAYING * wholes[jobs]:
         yield f"no option was faster by {100 * _WORTH_SAYING - 100:.0f} % or more than the defaults"

@@ -71,7 +71,7 @@ def measuring() -> Iterator[Callable[[str], None]]:
 
 
 def show_speed(report: SpeedReport) -> None:
-    """What was measured on stdout, fastest ways marked by what the defaults are, and what follows."""
+    """What was measured on stdout, what the defaults are, and what follows."""
     stdout = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("what")

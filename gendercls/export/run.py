@@ -226,7 +226,7 @@ def _spec(out: Path, path: Path, checkpoint: dict[str, Any], calibrated: Calibra
     with torch.inference_mode():
         answers = calibrated(torch.from_numpy(test.images(pre))).numpy()
     return ModelSpec(
-        name=path.resolve().parent.name if out.name in _FILE_NAMES.values() else out.stem,
+        name=path.resolve().parent.name if out.name in _FILE_NAMES.values() else out.stem.removesuffix(".int8"),
         classes=tuple(ClassRule(c["name"], c["rule"]) for c in checkpoint["classes"]),
         preprocessing=pre,
         precision="fp32",

@@ -317,7 +317,9 @@ def test_a_model_that_takes_one_photo_at_a_time(folder: Path, run_gendercls: Run
     words = said.partition("cannot run the model: ")[2].partition("\n")[0]
     assert words
     assert said == error(
-        f"onnxruntime cannot run the model: {words}", "m.onnx on cpu, 8 photos at once", "export it again"
+        f"onnxruntime cannot run the model: {words}",
+        "m.onnx on cpu, 4 photos at once",
+        "choose a smaller --batch-size; if that changes nothing, export the model again",
     )
 
 

@@ -274,7 +274,7 @@ def test_the_summary_says_what_the_csv_adds_up_to(finished: Path, copy: Path, ru
         *(f"{n} {r.count} {100 * r.value:.2f} % {100 * r.low:.2f}–{100 * r.high:.2f}" for n, r in shares.items()),
         "failed: 1 photo: 1 damaged photo",
         "not photos: 1 file",
-        f"21 photos in TIME on cpu, fp32, {said['model']}: 20 with a label, 1 failed",
+        f"21 photos in TIME on cpu, {said['precision']}, {said['model']}: 20 with a label, 1 failed",
         "rows: o.csv",
         "Labels say how a labeller would likely perceive a face, not anyone's gender.",
     ]

@@ -7,14 +7,16 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from gendercls import Classifier
 from gendercls.classify.run import ClassifyOptions, classify
+from gendercls.classify.session import Session
 from gendercls.errors import ModelError, UsageError
 from gendercls.machine import has_fast_int8
-from gendercls.modelfile import read_model_file, shipped_model
+from gendercls.modelfile import Precision, read_model_file, shipped_model, shipped_models
 from gendercls.spec import METADATA_KEY
 
 Take = Callable[..., list[Path]]
@@ -99,3 +101,16 @@ def test_the_processor_says_what_it_has() -> None:
     """As the system lists it."""
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     assert has_fast_int8() == bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(flags))
+
+
+@pytest.mark.parametrize("precision", shipped_models())
+def test_no_bit_depends_on_how_many_go_at_once(precision: Precision) -> None:
+    """Nor on who else does: on a CPU a batch is run as it comes, whatever its size."""
+    session = Session(read_model_file(shipped_model(precision)), device="cpu", batch_size=16)
+    pre = session.model.spec.preprocessing
+    images = np.random.default_rng(3).integers(0, 256, (13, pre.height, pre.width, 3)).astype(np.uint8)
+    whole = session.run_with_embedding(images)
+    for size in (1, 2, 5, 8):
+        parts = [session.run_with_embedding(images[n : n + size]) for n in range(0, len(images), size)]
+        for output, pieces in zip(whole, zip(*parts, strict=True), strict=True):
+            assert output.tobytes() == np.concatenate(pieces).tobytes()
