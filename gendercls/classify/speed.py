@@ -105,7 +105,9 @@ def measure(photos: Sequence[str], tell: Tell) -> SpeedReport:
 
 def _sample(photos: Sequence[str], spec: ModelSpec) -> tuple[list[Photo], NDArray[np.uint8], int]:
     """Readable photos, their arrays ``[N, H, W, 3]``, and how many of the first files are none."""
-    readable, arrays, unreadable = [], [], 0
+    readable: list[Photo] = []
+    arrays: list[NDArray[np.uint8]] = []
+    unreadable = 0
     end = time.perf_counter() + _SAMPLE_SECONDS
     for photo in islice(Listing(photos), SAMPLE):
         if readable and time.perf_counter() >= end:
