@@ -3,8 +3,8 @@
     python benchmarks/card.py FAIRFACE CELEBA --face-model FILE --out FOLDER
 
 FAIRFACE and CELEBA are folders with photos and labels as published. `gendercls classify` writes a CSV for each of them
-and each precision to FOLDER (those that are there already are taken as they are), and everything between the two marks
-in export/MODEL_CARD.md is replaced by what they say.
+and each precision to FOLDER, where it is not there yet, and everything between the two marks in export/MODEL_CARD.md is
+replaced by what they say.
 """
 
 from __future__ import annotations
@@ -61,7 +61,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-
     models = {precision: read_model_file(path) for precision, path in sorted(shipped_models().items())}
 
     def classified(name: str, photos: Path, labels: Path, *more: str) -> list[list[dict[str, str]]]:

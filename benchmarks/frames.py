@@ -22,6 +22,7 @@ from gendercls.images import decode, fit
 from gendercls.labels import read_labels
 from gendercls.machine import available_cores
 from gendercls.modelfile import read_model_file
+from gendercls.stats import log_loss
 
 GREY = (128, 128, 128)
 View = Callable[[Image.Image], Image.Image]
@@ -84,7 +85,7 @@ def score(session: Session, values: NDArray[np.float64], targets: NDArray[np.int
     answers = session.model.spec.answers
     temperature = answers.fit_temperature(values, targets)
     probabilities = answers.probabilities(values, temperature)
-    loss = float(-np.log(answers.probability_of_truth(probabilities, targets)).mean())
+    loss = log_loss(answers.probability_of_truth(probabilities, targets))
     return f"{100 * answers.correct(probabilities, targets).mean():.2f} % | {loss:.4f} | {temperature:.2f}"
 
 

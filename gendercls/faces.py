@@ -124,8 +124,9 @@ def _cut(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
 def _first_look(image: Image.Image, detect: Detect) -> _Found:
     """What is seen in the whole photo."""
     found = _seen(image, SIDE, detect)
-    # A face that fills the frame is found in a smaller picture of it.
-    return found if len(found.scores) else _seen(image, SIDE // 2, detect)
+    if len(found.scores) or max(image.size) <= SIDE // 2:
+        return found
+    return _seen(image, SIDE // 2, detect)  # a face that fills the frame is found in a smaller picture of it
 
 
 def _may_hide_more(found: _Found, image: Image.Image) -> bool:

@@ -107,6 +107,8 @@ def test_arrows_point_down(module: str) -> None:
         ("export.run", "from gendercls.classify.run import classify"),
         ("errors", "from gendercls.images import decode"),
         ("console", "from gendercls.classify.run import classify"),
+        ("console.about", "from gendercls.classify.speed import measure"),
+        ("stats", "from gendercls.console.about import show_speed"),
     ],
 )
 def test_an_arrow_upwards_is_found(module: str, code: str) -> None:

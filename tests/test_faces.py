@@ -83,6 +83,19 @@ def test_a_face_that_fills_the_frame_is_looked_for_in_a_smaller_picture() -> Non
     assert widths == [640, 320]
 
 
+@pytest.mark.parametrize(("side", "looks"), [(320, 1), (321, 2)])
+def test_a_photo_is_not_looked_at_twice_at_one_size(side: int, looks: int) -> None:
+    """One of nobody that is no larger than the smaller picture would be the same picture again."""
+    seen: list[NDArray[np.float32]] = []
+
+    def detect(pixels: NDArray[np.float32]) -> Outputs:
+        seen.append(pixels)
+        return outputs([])
+
+    assert find_faces(grey(side, 200), (side, 200), detect) == []
+    assert len(seen) == looks
+
+
 SMALL, LARGE = (600, 200, 96), (100, 600, 700)
 TINY = [(40, 40, 56), (1240, 400, 56), (1008, 1264, 56), (1240, 1240, 56), (2240, 1470, 56)]
 """Left, top and side, in a photo of 2304×1536; the three in the middle lie where one or two of its four parts end."""

@@ -37,7 +37,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
+class Speed:
     """One thing by itself. rate: photos a second. is_default: whether ``classify`` does it so without being told."""
 
     what: str
@@ -55,7 +55,7 @@ class SpeedReport:
     photos: int
     unreadable: int
     device: str
-    rates: list[Rate]
+    speeds: list[Speed]
     conclusions: list[str]
 
 
@@ -74,7 +74,7 @@ def measure(photos: Sequence[str], tell: Tell) -> SpeedReport:
     sample, arrays, unreadable = _sample(photos, classifier.spec)
     jobs, device = classifier.jobs, classifier.device
     tell("measuring: decoding")
-    decode = Rate(f"decode files in memory, {jobs} threads", _decode_rate(sample, classifier.spec, jobs), True)
+    decode = Speed(f"decode files in memory, {jobs} threads", _decode_rate(sample, classifier), True)
     networks = {}
     default = _default(classifier)
     for precision, batch_size in _ways(classifier):
@@ -91,16 +91,16 @@ def measure(photos: Sequence[str], tell: Tell) -> SpeedReport:
         tell(f"measuring: all of it, {threads} threads")
         classifier.jobs = threads
         wholes[threads] = _rate(classifier.chunks(cycle(sample)), threads)
-    rates = [
+    speeds = [
         decode,
-        *(Rate(f"network alone, {way[0]}, {way[1]} at once", rate, way == default) for way, rate in networks.items()),
-        *(Rate(f"all of it, {threads} threads", rate, threads == jobs) for threads, rate in wholes.items()),
+        *(Speed(f"network alone, {way[0]}, {way[1]} at once", rate, way == default) for way, rate in networks.items()),
+        *(Speed(f"all of it, {threads} threads", rate, threads == jobs) for threads, rate in wholes.items()),
     ]
     conclusions = [
         _limit(decode.rate, networks[default], is_cuda=classifier.session.device.is_cuda),
         *_changes(networks, default, wholes, jobs),
     ]
-    return SpeedReport(len(sample), unreadable, device, rates, conclusions)
+    return SpeedReport(len(sample), unreadable, device, speeds, conclusions)
 
 
 def _sample(photos: Sequence[str], spec: ModelSpec) -> tuple[list[Photo], NDArray[np.uint8], int]:
@@ -138,15 +138,17 @@ def _default(classifier: Classifier) -> tuple[Precision, int]:
     return cast("Precision", classifier.spec.precision), classifier.session.batch_size
 
 
-def _decode_rate(sample: Sequence[Photo], spec: ModelSpec, jobs: int) -> float:
+def _decode_rate(sample: Sequence[Photo], classifier: Classifier) -> float:
+    pre, jobs = classifier.spec.preprocessing, classifier.jobs
+
     def work(chunk: tuple[Photo, ...]) -> list[int]:
         try:
-            return [len(to_array(photo.read(), spec.preprocessing, name=photo.key)) for photo in chunk]
+            return [len(to_array(photo.read(), pre, name=photo.key)) for photo in chunk]
         except PhotoError as error:
             where = ", ".join(photo.key for photo in chunk)
             raise GenderclsError(f"a photo has changed meanwhile: {error.what}", where=where, do="try again") from None
 
-    return _rate(in_order(work, cycle(sample), size=8, jobs=jobs), jobs)
+    return _rate(in_order(work, cycle(sample), size=classifier.session.batch_size, jobs=jobs), jobs)
 
 
 def _network_rate(session: Session, arrays: NDArray[np.uint8], jobs: int) -> float:

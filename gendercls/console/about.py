@@ -77,8 +77,8 @@ def show_speed(report: SpeedReport) -> None:
     table.add_column("what")
     table.add_column("photos/s", justify="right")
     table.add_column("")
-    for rate in report.rates:
-        table.add_row(rate.what, f"{rate.rate:,.1f}", "default" if rate.is_default else "")
+    for speed in report.speeds:
+        table.add_row(speed.what, f"{speed.rate:,.1f}", "default" if speed.is_default else "")
     unreadable = f"; {counted(report.unreadable, 'file')} among them could not be read" if report.unreadable else ""
     stdout.print(f"\n{counted(report.photos, 'photo')} tried on {report.device}{unreadable}")
     stdout.print(table)

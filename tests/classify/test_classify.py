@@ -421,11 +421,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(many: Path, run: Run, size: int)
 def test_an_interrupted_run_says_how_to_continue(many: Path, kind: signal.Signals, typed: tuple[str, ...]) -> None:
     """Exit 130 with a command that goes on, and does not begin anew as the one typed would."""
     stopped = stop(many, 1000, kind, *typed)
+    assert stopped.returncode == 130, stopped.stderr
     kept = len((many / "o.csv.part").read_bytes().splitlines()) - 1
     counted = int(stopped.stderr.partition("after ")[2].partition(" ")[0])
     assert counted in (kept, kept - 8)  # the signal may come between writing a batch and counting it
     words = shlex.join(["gendercls", *RUN, *(word for word in typed if word != "--restart")])
-    assert stopped.returncode == 130
     assert stopped.stderr == (
         f"Error: interrupted after {counted} files; their rows are kept\n"
         "  where: o.csv.part\n"
