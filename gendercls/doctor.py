@@ -8,7 +8,8 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from gendercls.classify.session import Session, why_no_cuda
+from gendercls.classify.provider import why_no_cuda
+from gendercls.classify.session import Session
 from gendercls.errors import GenderclsError
 from gendercls.machine import available_cores
 from gendercls.modelfile import read_model_file, shipped_model

@@ -139,6 +139,14 @@ def small_export(small_run: Path) -> tuple[CalibratedNetwork, onnx.ModelProto, M
     return calibrated, graph, ModelFile(path.with_name("model.onnx"), with_spec(graph, spec), "", spec)
 
 
+@pytest.fixture(scope="session")
+def null_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that costs nothing: softmax of a photo's upper left pixel, red against green. Read it only."""
+    path = tmp_path_factory.mktemp("null") / "null.onnx"
+    subprocess.run([sys.executable, Path(__file__).parents[1] / "benchmarks" / "null_model.py", path], check=True)
+    return path
+
+
 # --- a model of independent attributes ------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ EXCEPTIONS = {
     "export.gate": {"classify.session"},
     "export.run": {"classify.session", "train.checkpoint", "train.network"},
     "export.convert": {"train.network"},
-    "doctor": {"classify.session"},
+    "doctor": {"classify.provider", "classify.session"},
     # To tell a step from an epoch among what training reports, and scores of classes from those of attributes.
     "console.trained": {"train.events"},
     "console.classified": {"classify.scores"},
@@ -137,7 +137,7 @@ def test_the_two_sides_never_meet(module: str) -> None:
     packages = {name.partition(".")[0] for name in imports(MODULES[module])}
     if room(module) not in ("train", "export"):
         assert not packages & TORCH
-    if module not in ("classify.session", "export.quantise"):
+    if module not in ("classify.provider", "classify.session", "export.quantise"):
         assert "onnxruntime" not in packages
 
 

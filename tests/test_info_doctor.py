@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from gendercls import Classifier, doctor
 from gendercls.classify import speed
-from gendercls.classify.session import why_no_cuda
+from gendercls.classify.provider import why_no_cuda
 from gendercls.cli import main
 from gendercls.machine import available_cores
 from gendercls.modelfile import Precision, read_model_file, shipped_model, shipped_models

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
@@ -217,16 +218,25 @@ class Journal:
         )
 
 
-def begun_with(out: Path, *, also_finished: bool) -> Precision | None:
-    """The precision that the run which left that output unfinished was begun with; None where there is no such run."""
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a run chose by itself, which one that goes on has to keep; None where nothing is known of it."""
+
+    precision: Precision | None = None
+    batch_size: int | None = None
+
+
+def begun_with(out: Path, *, also_finished: bool) -> Begun:
+    """What the run which left that output unfinished was begun with; the batch size only where bits depend on it."""
     if not _is_begun(out.with_name(out.name + ".part")) and not (also_finished and out.exists()):
-        return None
+        return Begun()
     try:
-        record = json.loads(out.with_name(out.name + ".run.json").read_text(encoding="utf-8"))
-        found = record["options"]["precision"]
+        options = json.loads(out.with_name(out.name + ".run.json").read_text(encoding="utf-8"))["options"]
+        precision, (batch_size, *_) = options["precision"], options["batch_shape"] or [None]
     except (OSError, ValueError, LookupError, TypeError):  # the journal itself will say what is wrong with it
-        return None
-    return found if found in get_args(Precision) else None
+        return Begun()
+    is_size = isinstance(batch_size, int) and batch_size >= 1
+    return Begun(precision if precision in get_args(Precision) else None, batch_size if is_size else None)
 
 
 def files_of(out: Path) -> Iterator[Path]:

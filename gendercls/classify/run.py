@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gendercls.classify.classifier import Classifier, Prediction
-from gendercls.classify.output import Journal, PhotoRows, begun_with, check_folder, check_free, files_of
+from gendercls.classify.output import Begun, Journal, PhotoRows, begun_with, check_folder, check_free, files_of
 from gendercls.classify.rows import NO_FACE, Columns, Row, path_field
 from gendercls.classify.tally import Tally
 from gendercls.classify.truth import TruthTable
@@ -169,17 +169,14 @@ def classify(options: ClassifyOptions, report: Report) -> Summary:
 
 
 def _open_classifier(options: ClassifyOptions) -> Classifier:
-    precision = options.precision
-    if precision is None and options.model is None and not options.restart:
-        precision = begun_with(
-            options.out, also_finished=options.retry_failed
-        )  # on another machine another one may be the fastest
+    # On another machine, or with other memory free, another precision or batch would be chosen.
+    begun = Begun() if options.restart else begun_with(options.out, also_finished=options.retry_failed)
     return Classifier(
         options.model,
-        precision=precision,
+        precision=options.precision or (begun.precision if options.model is None else None),
         device=options.device,
         jobs=options.jobs,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or begun.batch_size,
         min_confidence=options.min_confidence,
         max_error=options.max_error,
         faces=options.faces,

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+import threading
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from gendercls.classify.provider import CUDA, SILENT, free_memory, silence, why_no_cuda
 from gendercls.errors import DeviceError, ModelError, UsageError
 from gendercls.modelfile import ModelFile
 
 CPU_BATCH = 8
 CUDA_BATCH = 64
-_CUDA = "CUDAExecutionProvider"
-_SILENT = 4  # onnxruntime writes to stderr by itself; what it says is in the exception too
+
+_CUDA_RUNS = 2
+"""At once: one's photos go to the GPU while another's are computed. More would only take its memory."""
+
+_CUDA_BYTES_PER_PIXEL = 1024
+"""More than a pixel of the input takes in Inception-v3: its widest maps are 64 floats for each 4 pixels, and a few
+such maps and cuDNN's workspace are alive at once. Where it is not enough, the first run shows it."""
+
+# How onnxruntime and the libraries below it say that memory is short: BFCArena, the CUDA runtime, cuDNN and cuBLAS.
+_MEMORY_IS_SHORT = re.compile(r"failed to allocate|out of memory|alloc_failed|bad_alloc", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +54,22 @@ class Session:
         model: the file, already read.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         batch_size: the most photos in a run. On CUDA every run has exactly this shape, since another may give other
-            bits (and is tuned anew); on a CPU no bit depends on it.
+            bits (and is tuned anew); on a CPU no bit depends on it. None takes what the device's memory is sure to
+            hold, and half of it for as long as it does not.
 
     Raises:
-        DeviceError: the asked device does not work; says what is missing.
+        DeviceError: the asked device does not work, or its memory is too small; says what is missing.
         ModelError: onnxruntime cannot open the model, its shapes are not the contract's, or the self-test fails.
     """
 
     def __init__(self, model: ModelFile, *, device: str = "auto", batch_size: int | None = None) -> None:
         self.model = model
         self._session, self.device = _open(model, device)
-        self.batch_size = batch_size or (CUDA_BATCH if self.device.is_cuda else CPU_BATCH)
+        is_cuda = self.device.is_cuda
+        self._turns: AbstractContextManager[object] = threading.Semaphore(_CUDA_RUNS) if is_cuda else nullcontext()
+        self.batch_size = batch_size or self._default_batch()
         self._check_shapes()
-        self.self_test_difference = self._self_test()
+        self.self_test_difference = self._first_run(may_shrink=batch_size is None)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities float32 ``[N, K]`` of uint8 ``[N, H, W, 3]`` RGB, N at most the batch size."""
@@ -76,13 +86,47 @@ class Session:
             padded[:count] = images
             images = padded
         try:
-            return [output[:count] for output in self._session.run(outputs, {"images": images})]
+            with self._turns:
+                return [output[:count] for output in self._session.run(outputs, {"images": images})]
         except Exception as error:  # onnxruntime raises a dozen kinds with no common base
+            if _MEMORY_IS_SHORT.search(str(error)):
+                raise self._memory_is_short(len(images)) from None
             raise ModelError(
                 f"onnxruntime cannot run the model: {_first_line(error)}",
                 where=f"{self.model.path} on {self.device.name}, {len(images)} photos at once",
                 do="choose a smaller --batch-size; if that changes nothing, export the model again",
             ) from None
+
+    def _memory_is_short(self, count: int) -> DeviceError:
+        smaller = f", or begin anew with a smaller batch: --batch-size {max(1, self.batch_size // 2)} --restart"
+        return DeviceError(
+            f"the memory of {self.device.name} is too small for {count} photos at once",
+            where=f"{self.model.path}, {self.model.spec.preprocessing.width}×{self.model.spec.preprocessing.height}",
+            do=f"free some of it and repeat the command, which continues{smaller if self.batch_size > 1 else ''}",
+        )
+
+    def _default_batch(self) -> int:
+        """The batch that is fastest; on a GPU, of what takes no more than half of its free memory."""
+        if not self.device.is_cuda:
+            return CPU_BATCH
+        pre, free = self.model.spec.preprocessing, free_memory(self.device.number)
+        batch = CUDA_BATCH
+        needed = _CUDA_RUNS * pre.width * pre.height * _CUDA_BYTES_PER_PIXEL
+        while batch > 1 and free is not None and batch * needed > free // 2:
+            batch //= 2
+        return batch
+
+    def _first_run(self, *, may_shrink: bool) -> float:
+        """The self-test, with the batch halved until the memory holds it; its difference, as `_self_test` gives it."""
+        while True:
+            try:
+                return self._self_test()
+            except DeviceError:
+                if not may_shrink or self.batch_size == 1:
+                    raise
+            self.batch_size //= 2
+            # A new session, for the old one's arena gives nothing back.
+            self._session = create(self.model.data, str(self.model.path), self.device)
 
     def _check_shapes(self) -> None:
         spec, path = self.model.spec, str(self.model.path)
@@ -127,58 +171,6 @@ def runs_on_cuda(asked: str) -> bool:
     return asked.startswith("cuda") or (asked == "auto" and not why_no_cuda())
 
 
-def why_no_cuda() -> str:
-    """What is missing for CUDA, in a line; empty when nothing is known to be missing."""
-    if _CUDA not in ort.get_available_providers():
-        return "this onnxruntime is built without CUDA: pip install onnxruntime-gpu"
-    try:
-        driver = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
-    except OSError:
-        return "the NVIDIA driver is not installed (libcuda.so.1)"
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
-        return "the NVIDIA driver sees no GPU"
-    if problem := _driver_too_old(driver):
-        return problem
-    preload_cuda()
-    return _missing_library()
-
-
-def preload_cuda() -> None:
-    """Load the CUDA and cuDNN libraries that pip brings, so that onnxruntime finds them."""
-    with _silence():
-        ort.preload_dlls()
-
-
-def _driver_too_old(driver: ctypes.CDLL) -> str:
-    """A driver runs all that is built for its own major version of CUDA, and for those before it.
-
-    Source: NVIDIA, CUDA Compatibility, "Minor version compatibility".
-    """
-    version, needed = ctypes.c_int(0), str(getattr(ort, "cuda_version", ""))
-    if driver.cuDriverGetVersion(ctypes.byref(version)) != 0 or not needed.partition(".")[0].isdigit():
-        return ""
-    major, minor = version.value // 1000, version.value % 1000 // 10
-    if major >= int(needed.partition(".")[0]):
-        return ""
-    return f"the NVIDIA driver is for CUDA {major}.{minor}, this onnxruntime needs {needed}: install a newer driver"
-
-
-def _missing_library() -> str:
-    """The first library that onnxruntime's CUDA provider lacks, by loading the provider as the linker would."""
-    folder = Path(ort.__file__).parent / "capi"
-    provider = folder / "libonnxruntime_providers_cuda.so"
-    if not provider.exists():
-        return ""
-    try:
-        ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
-        ctypes.CDLL(str(provider))
-    except OSError as error:
-        library = str(error).partition(":")[0]
-        return f"{library} is not installed: pip install 'gendercls[cuda]'"
-    return ""
-
-
 def _open(model: ModelFile, asked: str) -> tuple[Any, Device]:
     kind, _, number = asked.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
@@ -187,7 +179,7 @@ def _open(model: ModelFile, asked: str) -> tuple[Any, Device]:
     if kind != "cpu" and not problem:
         device = Device(f"cuda:{int(number or 0)}")
         session = create(model.data, str(model.path), device)
-        if session.get_providers()[0] == _CUDA:
+        if session.get_providers()[0] == CUDA:
             return session, device
         problem = "onnxruntime could not start its CUDA provider: see gendercls doctor"
     if kind == "cuda":
@@ -200,14 +192,16 @@ def _open(model: ModelFile, asked: str) -> tuple[Any, Device]:
 
 def create(data: bytes, where: str, device: Device) -> Any:
     """An onnxruntime session of a model's bytes. Raises ModelError, naming ``where``."""
-    cuda = (_CUDA, {"device_id": device.number, "use_tf32": 0})
+    # HEURISTIC picks a convolution's algorithm by rule. The default picks by measuring, so that two runs may differ in
+    # the sixth decimal (onnxruntime#19822) and each new shape costs seconds. TF32 has 10 bits of mantissa.
+    cuda = (CUDA, {"device_id": device.number, "use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"})
     options = ort.SessionOptions()
-    options.log_severity_level = _SILENT
+    options.log_severity_level = SILENT
     # One thread: cores are filled by chunks that run side by side, not by splitting one convolution.
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     try:
-        with _silence():
+        with silence():
             providers = [*([cuda] if device.is_cuda else []), "CPUExecutionProvider"]
             return ort.InferenceSession(data, options, providers=providers)
     except Exception as error:  # onnxruntime raises a dozen kinds with no common base
@@ -218,13 +212,3 @@ def create(data: bytes, where: str, device: Device) -> Any:
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0][:200]
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """onnxruntime's loader writes to stderr whatever the session's own level is."""
-    ort.set_default_logger_severity(_SILENT)
-    try:
-        yield
-    finally:
-        ort.set_default_logger_severity(2)

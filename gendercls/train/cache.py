@@ -15,8 +15,9 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -97,7 +98,7 @@ def fill_cache(
 ) -> None:
     """Decode the photos that the cache lacks, on all cores. Shards that were damaged are named and made anew.
 
-    Args: paths ``[N]``; digests ``[N]``: SHA-256 of each photo's bytes, as hex; stop: asked after each shard.
+    Args: paths ``[N]``; digests ``[N]``: SHA-256 of each photo's bytes, as hex; stop: asked before each shard.
 
     Raises:
         OutputError: the disk is too full, or the folder cannot be written.
@@ -214,22 +215,15 @@ def _write_shards(
     stop: Callable[[], bool],
 ) -> None:
     length = min(_LARGEST_SHARD, -(-len(missing) // (4 * available_cores())))
+    chunks = [missing[start : start + length] for start in range(0, len(missing), length)]
     done = told = 0
     with worker_pool() as pool:
-        chunks = [missing[start : start + length] for start in range(0, len(missing), length)]
-        running = {pool.submit(_write_shard, home, chunk, recipe, form) for chunk in chunks}
         try:
-            for count in _results(running):
+            for count in _written(pool, partial(_write_shard, home, recipe=recipe, form=form), chunks, stop):
                 done += count
                 if done - told >= max(len(missing) / 10, _LARGEST_SHARD):
                     told = done
                     report(f"cached {done:,} of {len(missing):,} photos")
-                if stop() and done < len(missing):
-                    raise InterruptedRunError(
-                        f"interrupted while photos were cached; {done:,} of {len(missing):,} are kept",
-                        where=str(home),
-                        do="repeat the command to continue",
-                    )
         except OSError as error:
             raise _unwritable(home, error, f"; it needs about {_readable(needed)} in all") from None
         except BrokenProcessPool:
@@ -240,13 +234,30 @@ def _write_shards(
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
+    if done < len(missing):
+        raise InterruptedRunError(
+            f"interrupted while photos were cached; {done:,} of {len(missing):,} are kept",
+            where=str(home),
+            do="repeat the command to continue",
+        )
 
 
-def _results(running: set[Future[int]]) -> Iterator[int]:
-    """What the tasks give, in the order in which they end."""
-    while running:
-        ended, running = wait(running, return_when=FIRST_COMPLETED)
-        yield from (task.result() for task in ended)
+def _written(
+    pool: ProcessPoolExecutor,
+    write: Callable[[Sequence[tuple[str, Path]]], int],
+    chunks: Iterable[Sequence[tuple[str, Path]]],
+    stop: Callable[[], bool],
+) -> Iterator[int]:
+    """The number of photos of each shard, as they are done. Asked to stop, those that are begun are the last."""
+    running: set[Future[int]] = set()
+    for chunk in chunks:
+        if stop():
+            break
+        running.add(pool.submit(write, chunk))
+        if len(running) == 2 * available_cores():  # no core waits for its next one, and a stop waits for few
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            yield from (task.result() for task in ended)
+    yield from (task.result() for task in as_completed(running))
 
 
 def _write_shard(home: Path, photos: Sequence[tuple[str, Path]], recipe: Recipe, form: Form) -> int:

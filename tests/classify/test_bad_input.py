@@ -16,7 +16,7 @@ import onnx
 import pytest
 from PIL import Image, ImageOps
 
-from gendercls.classify.session import why_no_cuda
+from gendercls.classify.provider import why_no_cuda
 from gendercls.modelfile import shipped_model
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
