@@ -288,7 +288,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, photos: Photos
         fill(tmp_path / "file", photos)
 
 
-def killed(*args: object) -> int:
+def killed(*_: object, **__: object) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return 0
 
