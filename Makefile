@@ -42,11 +42,11 @@ lint: $(VENV)/.dev ## Check style, types and what would be published
 	@# W002 is about doubles: the model's licence lies beside the model and among the package's licences.
 	$(BIN)/check-wheel-contents --ignore W002 $(VENV)/dist/*.whl
 
-bench: $(VENV)/.core ## Compare classify with a bare onnxruntime session
-	$(BIN)/python benchmarks/overhead.py $(ARGS)
+bench: $(VENV)/.core ## Compare classify with a bare decode and session; ratios to bench.json
+	$(BIN)/python benchmarks/overhead.py --out bench.json $(ARGS)
 
 clean: ## Remove .venv, the demo's output and the tools' caches
-	rm -rf $(VENV) demo/photos demo/preds.csv* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) demo/photos demo/preds.csv* bench.json dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 wheel: $(VENV)/.dev

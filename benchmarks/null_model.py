@@ -1,7 +1,7 @@
-"""Write a model that costs nothing to run, to measure all that is around it: python benchmarks/null_model.py OUT
+"""Write a model that costs nothing to run, to measure all that is around it: python benchmarks/null_model.py OUT [SIDE]
 
-It has the shipped model's classes and input. Its answer is the softmax of a photo's upper left pixel, red against
-green, from 0 to 1.
+It has the shipped model's classes, and its input's size or that of SIDE×SIDE pixels. Its answer is the softmax of a
+photo's upper left pixel, red against green, from 0 to 1.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from gendercls.spec import METADATA_KEY, SelfTest
 
 
 def main() -> None:
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    Path(sys.argv[1]).write_bytes(null_model())
+    Path(sys.argv[1]).write_bytes(null_model(*map(int, sys.argv[2:])))
 
 
-def null_model() -> bytes:
+def null_model(side: int | None = None) -> bytes:
     """The file's bytes."""
     shipped = read_model_file(shipped_model()).spec
-    shape = [shipped.preprocessing.height, shipped.preprocessing.width, 3]
+    pre = shipped.preprocessing
+    pre = replace(pre, height=side or pre.height, width=side or pre.width)
+    shape = [pre.height, pre.width, 3]
     constants = {
         "begin": np.int64([0, 0, 0]),
         "end": np.int64([1, 1, 2]),
@@ -51,8 +53,9 @@ def null_model() -> bytes:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     test = replace(shipped.self_test, seeds=(1,), probabilities=((0.5, 0.5),), tolerance=1e-5)
-    spec = replace(shipped, name="null-1", format=(1, 1), familiar_norm=None, figures=(), thresholds=())
-    spec = replace(spec, self_test=replace(test, probabilities=(_answer(test, spec.preprocessing),)))
+    test = replace(test, probabilities=(_answer(test, pre),))
+    spec = replace(shipped, name="null-1", preprocessing=pre, format=(1, 1), familiar_norm=None, figures=())
+    spec = replace(spec, thresholds=(), self_test=test)
     helper.set_model_props(model, {METADATA_KEY: spec.to_json()})
     data: bytes = model.SerializeToString()
     return data

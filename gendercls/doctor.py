@@ -31,7 +31,7 @@ def examine() -> list[Finding]:
     findings = [
         Finding("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
         Finding("Python", f"{platform.python_version()} at {sys.executable}"),
-        Finding("processor", _processor()),
+        Finding("processor", processor()),
         Finding("cores", _cores(available_cores(), os.cpu_count() or 1)),
     ]
     installed = {name: _version(name) for name in _PACKAGES}
@@ -81,7 +81,7 @@ def _version(name: str) -> str:
         return ""
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name and the instructions that matter for speed, where the system tells."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:

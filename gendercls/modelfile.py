@@ -16,8 +16,8 @@ from typing import Literal
 from gendercls.errors import ModelError
 from gendercls.spec import FORMAT, METADATA_KEY, ModelSpec, parse_spec
 
-Precision = Literal["fp32", "int8"]
-"""How a model computes: floats of 32 bits, or integers of 8."""
+Precision = Literal["fp32", "fp16", "int8"]
+"""How a model computes: floats of 32 bits, of 16, or integers of 8."""
 
 # Field numbers from onnx.proto3 (ONNX 1.x). The second: for each message, which fields hold a message with tensors.
 _MODEL_GRAPH, _MODEL_METADATA = 7, 14

@@ -98,7 +98,7 @@ def show_export(result: ExportResult) -> None:
         f"{allowed}, {gate.decisions_changed} decisions changed, worst photo {gate.worst_photo}"
     )
     for loss in result.losses:
-        note(f"int8 against float, {loss}")
+        note(f"{result.spec.precision} against float, {loss}")
     for heading, text in accuracy_lines(result.spec):
         note(f"{heading}: {text}")
     note(f"model: {result.out} ({result.size / 1e6:.1f} MB)")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.inception import BasicConv2d
 
+from gendercls.modelfile import Precision
 from gendercls.spec import METADATA_KEY, ModelSpec
 from gendercls.train.network import Network
 
@@ -58,16 +59,23 @@ class FoldedConv(nn.Module):
     scale: Tensor | None
     bias: Tensor
 
-    def __init__(self, block: BasicConv2d, *, float_weights: bool) -> None:
+    def __init__(self, block: BasicConv2d, precision: Precision) -> None:
         super().__init__()
         conv, norm = block.conv, block.bn
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
         weight, scale = conv.weight.detach().half(), scale.detach()
         by_channel = scale.reshape(-1, 1, 1, 1)
-        # What is quantised needs its weights as they are multiplied, and keeps none of them as a float.
-        self.register_buffer("weight", weight.float() * by_channel if float_weights else weight)
-        self.register_buffer("scale", None if float_weights else by_channel)
-        self.register_buffer("bias", (norm.bias - norm.running_mean * scale).detach())
+        bias = (norm.bias - norm.running_mean * scale).detach()
+        if precision == "fp32":
+            self.register_buffer("weight", weight)
+            self.register_buffer("scale", by_channel)
+        else:
+            # What is rounded further needs its weights as they are multiplied, and keeps none of these.
+            kind = torch.float16 if precision == "fp16" else torch.float32
+            self.register_buffer("weight", (weight.float() * by_channel).to(kind))
+            self.register_buffer("scale", None)
+            bias = bias.to(kind)
+        self.register_buffer("bias", bias)
         self.stride, self.padding = conv.stride, conv.padding
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,13 +83,27 @@ class FoldedConv(nn.Module):
         return torch.relu(nn.functional.conv2d(x, weight, self.bias, self.stride, self.padding))
 
 
-def to_onnx(calibrated: CalibratedNetwork, height: int, width: int, *, float_weights: bool = False) -> onnx.ModelProto:
+class _Halves(nn.Module):
+    """A network that computes in floats of 16 bits, between floats of 32."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.network(x.half())
+        return features.float()
+
+
+def to_onnx(calibrated: CalibratedNetwork, height: int, width: int, precision: Precision = "fp32") -> onnx.ModelProto:
     """The ONNX graph with a dynamic batch dimension; inputs and outputs as contract 2 names them.
 
-    float_weights: keep them as floats, ready to be quantised.
+    precision: of all up to the embedding; the graph for int8 has its weights as floats, ready to be quantised.
     """
     folded = copy.deepcopy(calibrated).eval()
-    _fold(folded.network.backbone, float_weights)
+    _fold(folded.network.backbone, precision)
+    if precision == "fp16":
+        folded.network.backbone = _Halves(folded.network.backbone)
     # Two photos: the exporter takes a batch of one for a constant.
     example = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     with warnings.catch_warnings(), _QuietExporter():
@@ -114,12 +136,12 @@ def with_spec(model: onnx.ModelProto, spec: ModelSpec) -> bytes:
     return data
 
 
-def _fold(module: nn.Module, float_weights: bool) -> None:
+def _fold(module: nn.Module, precision: Precision) -> None:
     for name, child in module.named_children():
         if isinstance(child, BasicConv2d):
-            setattr(module, name, FoldedConv(child, float_weights=float_weights))
+            setattr(module, name, FoldedConv(child, precision))
         else:
-            _fold(child, float_weights)
+            _fold(child, precision)
 
 
 def _forget_where_it_was_made(model: onnx.ModelProto) -> None:

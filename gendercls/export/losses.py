@@ -1,4 +1,4 @@
-"""What int8 loses against the float network, photo by photo: in all, and for each group of people."""
+"""What fp16 or int8 loses against the float network, photo by photo: in all, and for each group of people."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from gendercls.errors import GateError
 from gendercls.export.gate import Parity
 from gendercls.export.photos import Truth
+from gendercls.modelfile import Precision
 from gendercls.stats import Difference, paired_difference
 
 MOST_LOST = 0.003
@@ -22,7 +23,7 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """flips: photos of the group whose answer is another one. lost: accuracy that float has and int8 has not."""
+    """flips: photos of the group whose answer is another one. lost: accuracy that float has and the other has not."""
 
     group: str
     flips: int
@@ -40,14 +41,14 @@ def losses(parity: Parity, truth: Truth) -> list[Loss]:
     """Of all labelled photos, then of each group by its name."""
     answers = parity.answers
     known = answers.is_known(truth.targets)
-    float_right, int8_right = (
+    float_right, other_right = (
         answers.correct(side[truth.matched], truth.targets)[known] for side in (parity.by_torch, parity.by_onnxruntime)
     )
     flipped, groups = parity.changed()[truth.matched][known], truth.groups[known]
 
     def of(group: str, chosen: NDArray[np.bool_]) -> Loss:
-        lost = int((float_right & ~int8_right)[chosen].sum())
-        won = int((~float_right & int8_right)[chosen].sum())
+        lost = int((float_right & ~other_right)[chosen].sum())
+        won = int((~float_right & other_right)[chosen].sum())
         return Loss(group, int(flipped[chosen].sum()), paired_difference(lost, won, int(chosen.sum())))
 
     def by_group() -> Iterator[Loss]:
@@ -57,12 +58,12 @@ def losses(parity: Parity, truth: Truth) -> list[Loss]:
     return [of(ALL, np.full(len(groups), True)), *by_group()]
 
 
-def check_losses(found: list[Loss]) -> None:
+def check_losses(found: list[Loss], precision: Precision) -> None:
     """Raises GateError where a loss is surely above what is allowed."""
     for loss in found:
         if loss.lost.low > loss.allowed:
             raise GateError(
-                f"int8 loses more than {100 * loss.allowed:g} points of accuracy; no file was written",
+                f"{precision} loses more than {100 * loss.allowed:g} points of accuracy; no file was written",
                 where=str(loss),
                 do="export with --precision fp32",
             )

@@ -32,16 +32,16 @@ from gendercls.train.network import Network
 from gendercls.wholefile import whole_file
 
 SELF_TEST_SEEDS = (1, 2, 3, 4)
-SELF_TEST_TOLERANCE: dict[Precision, float] = {"fp32": 2e-3, "int8": 2e-2}
+SELF_TEST_TOLERANCE: dict[Precision, float] = {"fp32": 2e-3, "fp16": 2e-2, "int8": 2e-2}
 """Far above what processors differ by, far below what a damaged weight does."""
 
-_GATE_PHOTOS: dict[Precision, int] = {"fp32": 500, "int8": 10_000}
-"""How closely two sides compute is seen on few photos; what int8 loses only on many."""
+_GATE_PHOTOS: dict[Precision, int] = {"fp32": 500, "fp16": 10_000, "int8": 10_000}
+"""How closely two sides compute is seen on few photos; what rounding loses only on many."""
 
 _LOCAL = {"data_folder", "photos_folder"}
 """Where things lay on the machine that trained is nobody else's business."""
 
-_FILE_NAMES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+_FILE_NAMES: dict[Precision, str] = {"fp32": "model.onnx", "fp16": "model.fp16.onnx", "int8": "model.int8.onnx"}
 
 Report = Callable[[str], None]
 
@@ -61,7 +61,7 @@ class ExportOptions:
 class ExportResult:
     """The file, its contract and what the gate saw.
 
-    skipped: check photos that could not be read. losses: of int8 against the float network.
+    skipped: check photos that could not be read. losses: of fp16 or int8 against the float network.
     """
 
     out: Path
@@ -97,11 +97,13 @@ def export(options: ExportOptions, report: Report) -> ExportResult:
     calibrated, spec = _assemble(out, checkpoint_path, checkpoint)
     report(f"licence of the data: {spec.provenance['data_licence']}")
     photos, label_file = _check_photos(options, checkpoint_path, checkpoint)
+    training_photos = _training_photos(checkpoint_path, checkpoint) if options.precision == "int8" else []
     report("converting")
+    graph = to_onnx(calibrated, spec.preprocessing.height, spec.preprocessing.width, options.precision)
     if options.precision == "int8":
-        graph, spec = _int8(calibrated, spec, _training_photos(checkpoint_path, checkpoint))
-    else:
-        graph = to_onnx(calibrated, spec.preprocessing.height, spec.preprocessing.width)
+        graph, spec = _int8(graph, spec, training_photos)
+    if options.precision != "fp32":
+        spec = _rounded(graph, spec, options.precision)
     draft = ModelFile(out, with_spec(graph, spec), "", spec)
     report("gate: the same photos through PyTorch and onnxruntime")
     parity = run_both(calibrated, Session(draft, device="cpu"), photos, report)
@@ -114,16 +116,18 @@ def export(options: ExportOptions, report: Report) -> ExportResult:
     return ExportResult(out, spec, gate, parity.skipped, len(data), tuple(found))
 
 
-def _int8(calibrated: CalibratedNetwork, spec: ModelSpec, photos: list[Photo]) -> tuple[onnx.ModelProto, ModelSpec]:
-    """The graph in 8 bits, and the contract with what that changes."""
-    graph = to_onnx(calibrated, spec.preprocessing.height, spec.preprocessing.width, float_weights=True)
-    graph = quantised(graph, _batches(photos, spec.preprocessing))
-    test = replace(spec.self_test, tolerance=SELF_TEST_TOLERANCE["int8"])
+def _int8(graph: onnx.ModelProto, spec: ModelSpec, photos: list[Photo]) -> tuple[onnx.ModelProto, ModelSpec]:
+    """The graph in 8 bits, and the contract with how it came to be."""
+    provenance = {**spec.provenance, "quantisation": {**RECORD, "calibration_photos": len(photos)}}
+    return quantised(graph, _batches(photos, spec.preprocessing)), replace(spec, provenance=provenance)
+
+
+def _rounded(graph: onnx.ModelProto, spec: ModelSpec, precision: Precision) -> ModelSpec:
+    """The contract of a graph whose answers are not quite those of the float network."""
+    test = replace(spec.self_test, tolerance=SELF_TEST_TOLERANCE[precision])
     session = create(graph.SerializeToString(), "the converted model", Device("cpu"))
     answers = session.run(["probabilities"], {"images": test.images(spec.preprocessing)})[0]
-    test = replace(test, probabilities=_rows(answers))
-    provenance = {**spec.provenance, "quantisation": {**RECORD, "calibration_photos": len(photos)}}
-    return graph, replace(spec, precision="int8", self_test=test, provenance=provenance)
+    return replace(spec, precision=precision, self_test=replace(test, probabilities=_rows(answers)))
 
 
 def _batches(photos: Iterable[Photo], pre: Preprocessing) -> Iterator[NDArray[np.uint8]]:
@@ -141,12 +145,12 @@ def _gate(precision: Precision, parity: Parity, truth: Truth | None) -> tuple[Ga
         return parity.check(), []
     if truth is None or not len(truth.matched):
         raise UsageError(
-            "what int8 loses is seen on labelled photos alone, and the check photos have no label",
-            where="--precision int8",
+            f"what {precision} loses is seen on labelled photos alone, and the check photos have no label",
+            where=f"--precision {precision}",
             do="name their labels with --labels",
         )
     found = losses(parity, truth)
-    check_losses(found)
+    check_losses(found, precision)
     return parity.figures(tolerance=1.0), found
 
 
@@ -182,7 +186,7 @@ def _check_photos(
     if options.check is not None:
         return Listing([str(options.check)]), options.labels
     most = _GATE_PHOTOS[options.precision]
-    own = path.with_name("split.csv") if options.precision == "int8" else None
+    own = path.with_name("split.csv") if options.precision != "fp32" else None
     own_photos = photos_of_run(path, checkpoint, "val", most, purpose="the gate", do="name some with --check PHOTOS")
     return own_photos, options.labels or own
 
@@ -226,7 +230,7 @@ def _spec(out: Path, path: Path, checkpoint: dict[str, Any], calibrated: Calibra
     with torch.inference_mode():
         answers = calibrated(torch.from_numpy(test.images(pre))).numpy()
     return ModelSpec(
-        name=path.resolve().parent.name if out.name in _FILE_NAMES.values() else out.stem.removesuffix(".int8"),
+        name=path.resolve().parent.name if out.name in _FILE_NAMES.values() else _plain_stem(out),
         classes=tuple(ClassRule(c["name"], c["rule"]) for c in checkpoint["classes"]),
         preprocessing=pre,
         precision="fp32",
@@ -239,6 +243,11 @@ def _spec(out: Path, path: Path, checkpoint: dict[str, Any], calibrated: Calibra
         independent=_is_independent(checkpoint),
         familiar_norm=checkpoint["calibration"].get("familiar_norm"),  # one of before there was any has none
     )
+
+
+def _plain_stem(out: Path) -> str:
+    """A file's name without what it says of the precision."""
+    return out.stem.removesuffix(".int8").removesuffix(".fp16")
 
 
 def _rows(probabilities: NDArray[np.float32]) -> tuple[tuple[float, ...], ...]:

@@ -44,7 +44,7 @@ def converted(small_export: Small, monkeypatch: pytest.MonkeyPatch) -> onnx.Mode
     """Converting takes seconds: what `small_run` gives is taken from the fixture, as a copy to be changed."""
     graph = onnx.ModelProto()
     graph.CopyFrom(small_export[1])
-    monkeypatch.setattr("gendercls.export.run.to_onnx", lambda calibrated, height, width: graph)
+    monkeypatch.setattr("gendercls.export.run.to_onnx", lambda calibrated, height, width, precision: graph)
     return graph
 
 

@@ -1,4 +1,4 @@
-"""``gendercls export --precision int8``: smaller, close to the float network, kept only if no group of people loses."""
+"""``gendercls export`` in fp16 and int8: close to the float network, kept only if no group of people loses."""
 
 from __future__ import annotations
 
@@ -71,6 +71,27 @@ def test_it_answers_much_as_the_float_network(
     assert 0 < float(np.abs(float_side - int8_side).max()) < 0.1
 
 
+def test_the_file_computes_in_floats_of_sixteen_bits(
+    small_run: Path, small_export: tuple[Any, Any, ModelFile], tmp_path: Path
+) -> None:
+    """Of fp16: every convolution, between the same inputs and outputs; checked and counted as int8 is."""
+    said: list[str] = []
+    result = export(ExportOptions(small_run, tmp_path / "small.fp16.onnx", None, None, "fp16"), said.append)
+    model = read_model_file(result.out)
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(model.data)).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) > 90
+    assert {kinds[node.output[0]] for node in convolutions} == {onnx.TensorProto.FLOAT16}
+    puts = [put.type.tensor_type.elem_type for put in (*graph.input, *graph.output)]
+    assert puts == [onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT]
+    assert (model.spec.name, model.spec.precision, model.spec.self_test.tolerance) == ("small", "fp16", 0.02)
+    assert [loss.lost.total for loss in result.losses] == [8, 4, 4]
+    images = np.random.default_rng(3).integers(0, 256, (8, 75, 75, 3)).astype(np.uint8)
+    float_side, half_side = (Session(side, device="cpu").run(images) for side in (small_export[2], model))
+    assert 0 < float(np.abs(float_side - half_side).max()) < 0.01
+
+
 # --- losses -----------------------------------------------------------------------------------------------------
 
 ANSWERS = answers_for(False, ("female", "male"))
@@ -124,10 +145,10 @@ def test_a_group_that_surely_loses_ends_the_export(group: str, lost: int, total:
     """More than half a point of a group's accuracy, or 0.3 of all, at the lower bound of 95 %."""
     found = [Loss("all", 0, paired_difference(0, 0, 1250)), Loss(group, lost, paired_difference(lost, 0, total))]
     if not is_refused:
-        check_losses(found)
+        check_losses(found, "int8")
         return
     with pytest.raises(GateError) as caught:
-        check_losses(found)
+        check_losses(found, "int8")
     allowed = 0.3 if group == "all" else 0.5
     assert str(caught.value) == (
         f"int8 loses more than {allowed} points of accuracy; no file was written\n"
@@ -139,7 +160,7 @@ def test_a_group_that_surely_loses_ends_the_export(group: str, lost: int, total:
 def test_a_refused_export_leaves_no_file(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the gate says ends it before anything is written."""
 
-    def refuse(found: list[Loss]) -> None:
+    def refuse(found: list[Loss], precision: str) -> None:
         raise GateError("int8 loses more than 0.5 points of accuracy; no file was written", where="x", do="y")
 
     monkeypatch.setattr(export_run, "check_losses", refuse)
