@@ -128,7 +128,9 @@ _device_option = click.option("--device", default="auto", show_default=True, met
 @click.option("--split", type=click.Choice(["train", "val", "test"]), help="Only photos of this part of the labels.")
 @_device_option
 @click.option("--jobs", type=int, help="Threads that read, decode and run.  [default: the cores there are]")
-@click.option("--batch-size", type=int, help="Photos in each run of the model.  [default: 8 on a CPU, at most 64 on CUDA]")
+@click.option(
+    "--batch-size", type=int, help="Photos in each run of the model.  [default: 8 on a CPU, at most 64 on CUDA]"
+)
 @click.option("--min-confidence", type=float, help="Below it the label is 'uncertain'; 0 to 1.")
 @click.option("--max-error", type=float, help="Choose that confidence for at most this share of wrong answers.")
 @click.option("--faces", is_flag=True, help="Find the faces first, and classify each: whole photos, groups.")

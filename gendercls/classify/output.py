@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from gendercls.modelfile import Precision
 from gendercls.wholefile import whole_file
 
 FORMAT = (1, 1)
+
+_SYNC_SECONDS = 10.0
+"""Rows of so long may be lost when the machine loses power; when only the process ends, none are."""
 
 PhotoRows = list[Row]
 """All rows of one photo: one, or with faces one for each."""
@@ -46,6 +50,7 @@ class Journal:
         self.columns = columns
         self.identity = {"format": list(FORMAT), **identity}
         self._file: BinaryIO | None = None
+        self._synced = time.monotonic()
 
     def begin(self, *, restart: bool, force: bool) -> None:
         """Open the part file, new or as it was left.
@@ -91,6 +96,9 @@ class Journal:
         try:
             file.write(b"".join(map(encode, records)))
             file.flush()
+            if time.monotonic() - self._synced >= _SYNC_SECONDS:
+                os.fsync(file.fileno())
+                self._synced = time.monotonic()
         except OSError as error:
             raise _cannot_write(self.part, error) from None
 

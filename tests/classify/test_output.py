@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,28 @@ def refusal(run: Journal) -> str:
         go_on(run)
     run.close()
     return str(caught.value).replace(f"{run.out.parent}/", "")
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(0.0, 4), (3600.0, 1)])
+def test_rows_reach_the_disk_while_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, times: int
+) -> None:
+    """Every so many seconds, and all of them before the file gets its name."""
+    synced: list[int] = []
+
+    def sync(descriptor: int) -> None:
+        if stat.S_ISREG((status := os.fstat(descriptor)).st_mode):
+            synced.append(status.st_size)
+
+    monkeypatch.setattr("gendercls.classify.output._SYNC_SECONDS", seconds)
+    run = journal(tmp_path)
+    run.begin(restart=False, force=False)
+    monkeypatch.setattr(os, "fsync", sync)
+    for row in ROWS:
+        run.append([row])
+    run.finish()
+    assert synced[-1] == (tmp_path / "o.csv").stat().st_size
+    assert len(synced) == times
 
 
 def stop(*_: object) -> None:
