@@ -17,6 +17,7 @@ from gendercls import __version__
 from gendercls.errors import GenderclsError, InterruptedRunError, PhotosFailedError
 
 if TYPE_CHECKING:
+    from gendercls.guard import Watch
     from gendercls.labels import ClassRule
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,7 +45,11 @@ EXAMPLES = {
 class Commands(click.Group):
     """Turns our errors into their message and exit status; ``--debug`` shows the traceback as well."""
 
+    is_whole_process = False
+    """Whether the command was typed, so that the process is its own; not called by a program."""
+
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        self.is_whole_process = not args and not kwargs
         try:
             return super().main(*args, **kwargs)
         except GenderclsError as error:
@@ -141,15 +146,25 @@ _device_option = click.option("--device", default="auto", show_default=True, met
 @click.option("--restart", is_flag=True, help="Begin anew what was left unfinished.")
 @click.option("--retry-failed", is_flag=True, help="Classify the failed photos again, and only those.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
+@click.option(
+    "--photo-timeout",
+    type=click.FloatRange(min=1),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A photo that takes longer gets an error row.",
+)
 @click.option("--strict", is_flag=True, help="Exit with 3 when some photo failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @_everywhere
-def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
+def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, **values: Any) -> None:
     """Classify every photo below PHOTOS (folders or files) and write one CSV row for every file, or for every face.
 
     Running the same command again continues an unfinished run.
     """
+    watch = _guarded(photo_timeout, quiet)
+
     from gendercls import console
     from gendercls.classify.run import ClassifyOptions
     from gendercls.classify.run import classify as run_classify
@@ -158,7 +173,7 @@ def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with classified.classify_progress(quiet) as report:
-            summary = run_classify(ClassifyOptions(**values), report)
+            summary = run_classify(ClassifyOptions(**values), report, watch)
     except InterruptedRunError as error:
         error.do = "continue with: " + _this_command()
         raise
@@ -172,6 +187,15 @@ def classify(as_json: bool, quiet: bool, strict: bool, **values: Any) -> None:
             where=str(summary.out),
             do="see the column 'error' of their rows",
         )
+
+
+def _guarded(patience: float, quiet: bool) -> Watch | None:
+    """From here on in a process that may die of a photo: another one sees to it that the work goes on."""
+    if not main.is_whole_process:
+        return None
+    from gendercls.guard import stand_guard
+
+    return stand_guard(patience, lambda line: None if quiet else click.echo(f"gendercls: {line}", err=True))
 
 
 @main.group(short_help="The face detector that --faces needs.")

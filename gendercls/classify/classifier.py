@@ -14,11 +14,11 @@ from PIL import Image
 
 from gendercls.answers import rounded
 from gendercls.classify.detector import Detector
-from gendercls.classify.pipeline import in_order
+from gendercls.classify.pipeline import IN_FLIGHT, in_order
 from gendercls.classify.rows import NO_FACE, UNCERTAIN
 from gendercls.classify.session import Session, runs_on_cuda
 from gendercls.detectorfile import read_detector
-from gendercls.errors import PhotoError, UsageError
+from gendercls.errors import ModelError, PhotoError, UsageError
 from gendercls.faces import AT_LEAST, LEAST_SIDE, Face, face_crop, find_faces
 from gendercls.images import decode_with_size, fit, to_array
 from gendercls.machine import available_cores, has_fast_int8
@@ -187,6 +187,15 @@ class Classifier:
         """As `predict`, a batch of photos at a time, each photo with its predictions."""
         return in_order(self._chunk, photos, size=self.session.batch_size, jobs=self.jobs)
 
+    def one_by_one(self, photos: Iterable[Photo]) -> Iterator[list[tuple[Photo, list[Prediction]]]]:
+        """As `chunks`, but nothing is begun before what came before it was taken, and all in the caller's thread."""
+        return (self._chunk((photo,)) for photo in photos)
+
+    @property
+    def ahead(self) -> int:
+        """How many photos `chunks` has under way at the most."""
+        return IN_FLIGHT * self.jobs * self.session.batch_size
+
     def _chunk(self, photos: tuple[Photo, ...]) -> list[tuple[Photo, list[Prediction]]]:
         """Read, decode and run one chunk. A photo's fate, pixels or reason, stays with its photo from the start."""
         loaded = [self._load(photo) for photo in photos]
@@ -215,32 +224,48 @@ class Classifier:
         faces = [face for face in faces if face in largest]
         return _Loaded(photo, [face_crop(image, size, face, self.spec.preprocessing) for face in faces], faces)
 
-    def _answers(self, pixels: list[NDArray[np.uint8]]) -> Iterator[_Answer]:
-        """What the model says of each image, run a batch at a time."""
+    def _answers(self, pixels: list[NDArray[np.uint8]]) -> Iterator[_Answer | None]:
+        """What the model says of each image, run a batch at a time; None of one on which it fails."""
         for begin in range(0, len(pixels), self.session.batch_size):
             batch = np.stack(pixels[begin : begin + self.session.batch_size])
-            probabilities, is_unfamiliar = self._run(batch)
-            labels, confidence = self.answers.labels(probabilities), self.answers.confidence(probabilities).tolist()
-            yield from map(_Answer, labels, confidence, probabilities.tolist(), is_unfamiliar)
+            try:
+                yield from self._run(batch)
+            except ModelError:
+                yield from map(self._run_alone, batch)
 
-    def _run(self, batch: NDArray[np.uint8]) -> tuple[NDArray[np.float64], Sequence[bool | None]]:
+    def _run_alone(self, image: NDArray[np.uint8]) -> _Answer | None:
+        """Of one image of a batch that failed, so that it cannot fail its neighbours. Raises where all fail."""
+        try:
+            return self._run(image[np.newaxis])[0]
+        except ModelError:
+            self.session.self_test()  # which raises unless the image is to blame
+            return None
+
+    def _run(self, batch: NDArray[np.uint8]) -> list[_Answer]:
+        is_unfamiliar: Sequence[bool | None] = [None] * len(batch)
         if self.spec.familiar_norm is None:
-            return rounded(self.session.run(batch)), [None] * len(batch)
-        probabilities, embedding = self.session.run_with_embedding(batch)
-        return rounded(probabilities), (np.linalg.norm(embedding, axis=1) < self.spec.familiar_norm).tolist()
+            probabilities = rounded(self.session.run(batch))
+        else:
+            raw, embedding = self.session.run_with_embedding(batch)
+            probabilities = rounded(raw)
+            is_unfamiliar = (np.linalg.norm(embedding, axis=1) < self.spec.familiar_norm).tolist()
+        labels, confidence = self.answers.labels(probabilities), self.answers.confidence(probabilities).tolist()
+        return list(map(_Answer, labels, confidence, probabilities.tolist(), is_unfamiliar))
 
-    def _predictions(self, item: _Loaded, answers: Iterator[_Answer]) -> list[Prediction]:
+    def _predictions(self, item: _Loaded, answers: Iterator[_Answer | None]) -> list[Prediction]:
         if item.error:
-            return [_failed(item.photo, item.error)]
+            return [failed(item.photo, item.error)]
         if item.faces is None:
             return [self._prediction(item.photo, None, next(answers))]
         if not item.faces:
             return [Prediction(item.photo.key, NO_FACE, 0.0, ())]
         return [self._prediction(item.photo, face, next(answers)) for face in item.faces]
 
-    def _prediction(self, photo: Photo, face: Face | None, answer: _Answer) -> Prediction:
+    def _prediction(self, photo: Photo, face: Face | None, answer: _Answer | None) -> Prediction:
+        if answer is None:
+            return failed(photo, "the model fails on it", face)
         if not 0 <= answer.confidence <= 1:
-            return _failed(photo, "the model gave no number", face)
+            return failed(photo, "the model gave no number", face)
         label = answer.label if answer.confidence >= self.threshold else UNCERTAIN
         return Prediction(
             photo.key,
@@ -261,7 +286,8 @@ def _out_of_range(name: str, value: float, allowed: str) -> UsageError:
     return UsageError(f"{name} is {value:g}", where=f"--{name.replace('_', '-')}", do=f"give a number of {allowed}")
 
 
-def _failed(photo: Photo, reason: str, face: Face | None = None) -> Prediction:
+def failed(photo: Photo, reason: str, face: Face | None = None) -> Prediction:
+    """The prediction of a photo that has no answer."""
     return Prediction(photo.key, "", 0.0, (), reason, face)
 
 

@@ -22,6 +22,8 @@ from gendercls.wholefile import whole_file
 
 FORMAT = (1, 1)
 
+_DYING_SECONDS = 2.0
+
 _SYNC_SECONDS = 10.0
 """Rows of so long may be lost when the machine loses power; when only the process ends, none are."""
 
@@ -323,7 +325,7 @@ def _open_locked(path: Path) -> BinaryIO:
     except ImportError:  # Windows: no lock
         return file
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file, fcntl.flock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The run before may have renamed the file between our opening and our lock.
         if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
             return file
@@ -333,6 +335,18 @@ def _open_locked(path: Path) -> BinaryIO:
         return file
     file.close()
     raise OutputError("another run is writing this output", where=str(path), do="wait for it, or choose another --out")
+
+
+def _lock(file: BinaryIO, flock: Callable[[BinaryIO, int], None], kind: int) -> None:
+    """Raises BlockingIOError where another process keeps the lock; one that was just killed needs a moment to end."""
+    end = time.monotonic() + _DYING_SECONDS
+    while True:
+        try:
+            return flock(file, kind)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(0.05)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -7,19 +7,20 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gendercls.classify.classifier import Classifier, Prediction
+from gendercls.classify.classifier import Classifier, Prediction, failed
 from gendercls.classify.output import Begun, Journal, PhotoRows, begun_with, check_folder, check_free, files_of
 from gendercls.classify.rows import NO_FACE, Columns, Row, path_field
 from gendercls.classify.tally import Tally
 from gendercls.classify.truth import TruthTable
 from gendercls.errors import GenderclsError, InterruptedRunError, OutputError, UsageError
 from gendercls.faces import LEAST_SIDE
+from gendercls.guard import Watch
 from gendercls.modelfile import Precision
 from gendercls.records import without_nan
 from gendercls.sources import Listing, Photo
@@ -120,13 +121,18 @@ class Summary:
 Report = Callable[[Progress], None]
 
 
-def classify(options: ClassifyOptions, report: Report) -> Summary:
+def classify(options: ClassifyOptions, report: Report, watch: Watch | None = None) -> Summary:
     """Classify every photo below ``options.photos`` and write ``options.out``; continue where a run was left.
+
+    watch: of the guard that this process has, if any.
 
     Raises:
         GenderclsError: of the kind that says what could not be done; rows written so far stay.
         InterruptedRunError: the person stopped it; the same command continues.
     """
+    watch = watch or Watch()
+    if watch.is_again:
+        options = replace(options, restart=False)  # what there is now is this run's own
     if options.split is not None and options.labels is None:
         raise UsageError(
             "--split needs --labels",
@@ -160,9 +166,8 @@ def classify(options: ClassifyOptions, report: Report) -> Summary:
     if truth is not None:
         truth.check_belongs(listing)
     columns = Columns(classifier.spec.answers, truth is not None, options.faces)
-    run = _Run(
-        options, classifier, truth, listing, Journal(options.out, columns, _identity(options, classifier, truth))
-    )
+    journal = Journal(options.out, columns, _identity(options, classifier, truth))
+    run = _Run(options, classifier, truth, listing, journal, watch)
     began = time.monotonic()
     kept = run.retry(report) if options.retry_failed else run.go(report)
     return run.summary(kept, time.monotonic() - began)
@@ -225,6 +230,7 @@ class _Run:
     truth: TruthTable | None
     listing: Listing
     journal: Journal
+    watch: Watch
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.classifier.spec.answers, self.truth is not None, self.options.faces)
@@ -245,12 +251,14 @@ class _Run:
             photos = self.photos()
             kept = self._continue_after(photos)
             meter = _Meter(report, self.photos, kept)
-            for chunk in self.classifier.chunks(photos):
+            for chunk in self._answered(photos, kept):
                 done = [self._rows(photo, predictions) for photo, predictions in chunk]
                 self.journal.append(row for rows in done for row in rows)
                 for rows in done:
                     self.tally.add(rows)
+                self.watch.reach(self.tally.files, self.classifier.ahead)
                 meter.tell(self.tally)
+            self.watch.rest()
             self.journal.finish()
         except KeyboardInterrupt:
             raise InterruptedRunError(
@@ -279,9 +287,11 @@ class _Run:
                 self._count_label(photo)
         meter = _Meter(report, lambda: iter(failed), 0)
         again: deque[PhotoRows] = deque()
-        for chunk in self.classifier.chunks(failed):
+        for chunk in self._answered(iter(failed), 0):
             again.extend(self._rows(photo, predictions) for photo, predictions in chunk)
+            self.watch.reach(len(again), self.classifier.ahead)
             meter.tell_count(len(again))
+        self.watch.rest()
         mended = sum(1 for rows in again if not _has_failed(rows))
 
         def redo(rows: PhotoRows) -> PhotoRows | None:
@@ -296,6 +306,18 @@ class _Run:
         if self.journal.part.exists():
             self.notes.append("the run itself is not finished: repeat the command without --retry-failed to continue")
         return self.tally.files - len(failed)
+
+    def _answered(self, photos: Iterator[Photo], number: int) -> Iterator[list[tuple[Photo, list[Prediction]]]]:
+        """The photos with their predictions, from that number on; at first one by one, where one of them may kill."""
+        watch = self.watch
+        watch.reach(number, self.classifier.ahead)
+        for photo in islice(photos, max(0, watch.careful_until - number)):
+            if number in watch.lethal:
+                yield [(photo, [failed(photo, watch.lethal[number])])]
+            else:
+                yield from self.classifier.one_by_one([photo])
+            number += 1
+        yield from self.classifier.chunks(photos)
 
     def _continue_after(self, photos: Iterator[Photo]) -> int:
         for photo, rows in self._paired(photos, self.journal.kept()):

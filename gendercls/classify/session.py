@@ -117,10 +117,10 @@ class Session:
         return batch
 
     def _first_run(self, *, may_shrink: bool) -> float:
-        """The self-test, with the batch halved until the memory holds it; its difference, as `_self_test` gives it."""
+        """The self-test, with the batch halved until the memory holds it; its difference, as `self_test` gives it."""
         while True:
             try:
-                return self._self_test()
+                return self.self_test()
             except DeviceError:
                 if not may_shrink or self.batch_size == 1:
                     raise
@@ -150,7 +150,7 @@ class Session:
                 do="export it again",
             )
 
-    def _self_test(self) -> float:
+    def self_test(self) -> float:
         """The largest difference from what the spec promises. Raises ModelError above the spec's tolerance."""
         test = self.model.spec.self_test
         images = test.images(self.model.spec.preprocessing)

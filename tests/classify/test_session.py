@@ -16,6 +16,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
+from gendercls import Classifier
 from gendercls.classify import provider, session
 from gendercls.classify.run import ClassifyOptions, Summary, classify
 from gendercls.classify.session import CUDA_BATCH, Device, Session
@@ -37,13 +38,15 @@ class Gpu:
     """A GPU whose memory holds ``photos`` at once, on which ``free`` bytes are said to be free.
 
     runs: how many photos each run had; sessions: how many were opened; at_once: the most that ran at one time;
-    fails_after: runs that go well before all fail with ``failure``.
+    fails_after: runs that go well before all fail with ``failure``; poison: a red of the upper left pixel at which each
+    fails.
     """
 
     photos: int = 1024
     free: int | None = 80 * GIB
     fails_after: int = 1_000_000
     failure: str = NO_MEMORY
+    poison: int | None = None
     runs: list[int] = field(default_factory=list)
     sessions: int = 0
     at_once: int = 0
@@ -71,6 +74,7 @@ class GpuSession:
             gpu.at_once = max(gpu.at_once, gpu.running)
             gpu.runs.append(len(inputs["images"]))
             fails = len(gpu.runs) > gpu.fails_after or len(inputs["images"]) > gpu.photos
+            fails |= bool((inputs["images"][:, 0, 0, 0] == gpu.poison).any())
         time.sleep(0.001)  # gives up the interpreter, as a run does
         with gpu.lock:
             gpu.running -= 1
@@ -214,6 +218,30 @@ def test_another_shape_is_another_run(gpu: Gpu, run: Callable[..., Summary], tmp
         run(batch_size=16)
     run(batch_size=16, restart=True)
     assert gpu.runs[-1] == 16
+
+
+def test_one_photo_cannot_fail_its_neighbours(gpu: Gpu, null_model: Path) -> None:
+    """A batch that fails is run photo by photo: all others have their own answers, in their own places."""
+    gpu.poison, gpu.failure = 200, "CUDA failure 700: an illegal memory access was encountered"
+    pre = read_model_file(null_model).spec.preprocessing
+    reds = np.random.default_rng(4).permutation(201).astype(np.uint8)
+    photos = [np.full((pre.height, pre.width, 3), [red, 100, 0], np.uint8) for red in reds]
+    found = list(Classifier(null_model, device="cuda", batch_size=16, jobs=3).predict(photos))
+    assert [prediction.error for prediction in found if prediction.error] == ["the model fails on it"]
+    assert found[int(np.argmax(reds))].error == "the model fails on it"
+    for red, prediction in zip(reds.tolist(), found, strict=True):
+        if not prediction.error:
+            expected = 1 / (1 + np.exp((100 - red) / 255))
+            assert abs(prediction.probabilities[0] - expected) < 1e-5
+
+
+def test_a_device_that_is_broken_is_no_photos_fault(gpu: Gpu, null_model: Path) -> None:
+    """Nothing gets an answer any more, so the run ends with what onnxruntime says."""
+    classifier = Classifier(null_model, device="cuda", batch_size=4)
+    gpu.fails_after, gpu.failure = len(gpu.runs), "CUDA failure 700: an illegal memory access was encountered"
+    pre = classifier.spec.preprocessing
+    with pytest.raises(ModelError, match="onnxruntime cannot run the model: CUDA failure 700"):
+        list(classifier.predict([np.zeros((pre.height, pre.width, 3), np.uint8)] * 6))
 
 
 # --- the driver -------------------------------------------------------------------------------------------------
