@@ -8,6 +8,7 @@ GenderclsError            1    the work could not be done
 ├── ModelError            1    an ONNX file or a checkpoint
 ├── DeviceError           1    a processor or its libraries
 ├── OutputError           1    the result could not be written, or must not be overwritten
+│   └── DamagedRowError   1    a line of it is none that was written; a run that goes on does it again
 ├── RecipeError           1    a training recipe
 ├── GateError             1    an exported model does not answer as its checkpoint does
 ├── PhotosFailedError     3    with --strict, some photo failed
@@ -75,6 +76,10 @@ class DeviceError(GenderclsError):
 
 class OutputError(GenderclsError):
     """The result could not be written, or must not be overwritten."""
+
+
+class DamagedRowError(OutputError):
+    """A line of the result is none that was written."""
 
 
 class RecipeError(GenderclsError):

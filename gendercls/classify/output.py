@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
 from gendercls.classify.rows import Columns, Row, encode, read_records
-from gendercls.errors import OutputError
+from gendercls.errors import DamagedRowError, OutputError
 from gendercls.modelfile import Precision
 from gendercls.wholefile import whole_file
 
@@ -53,6 +53,7 @@ class Journal:
         self.identity = {"format": list(FORMAT), **identity}
         self._file: BinaryIO | None = None
         self._synced = time.monotonic()
+        self.damage = ""
 
     def begin(self, *, restart: bool, force: bool) -> None:
         """Open the part file, new or as it was left.
@@ -74,17 +75,21 @@ class Journal:
     def kept(self) -> Iterator[PhotoRows]:
         """The rows that are there, photo by photo, but for the last photo's, which are dropped and will be redone.
 
-        Once exhausted, the file ends after the last row given.
+        Once exhausted, the file ends after the last row given. So it does before the first row that is damaged, as a
+        machine that loses power may leave some: `damage` then says what was wrong.
 
         Raises:
-            OutputError: the part file is damaged or has other columns.
+            OutputError: the part file has other columns.
         """
         file, end = self._opened(), len(encode(self.columns.header()))
         before: PhotoRows | None = None
-        for rows, _, begin in self._by_photo():
-            if before is not None:
-                yield before
-            before, end = rows, begin
+        try:
+            for rows, _, begin in self._by_photo():
+                if before is not None:
+                    yield before
+                before, end = rows, begin
+        except DamagedRowError as error:
+            self.damage = f"{error.what} ({error.where})"
         file.truncate(end)
         file.seek(end)
 
@@ -176,7 +181,10 @@ class Journal:
         file = self._opened()
         file.seek(0)
         records = read_records(file, str(self._written()))
-        header, _ = next(records, ([], 0))
+        try:
+            header, _ = next(records, ([], 0))
+        except DamagedRowError:
+            header = ["no CSV"]
         if header != self.columns.header():
             raise OutputError(
                 "the rows have other columns than this run's",
@@ -189,7 +197,7 @@ class Journal:
         try:
             return self.columns.row(fields)
         except ValueError as error:
-            raise OutputError(
+            raise DamagedRowError(
                 f"a row is damaged: {error}",
                 where=f"{self._written()}, at {fields[0] if fields else 'an empty line'}",
                 do="repeat with --restart to begin anew",
@@ -205,6 +213,7 @@ class Journal:
         try:
             with whole_file(self.record) as file:
                 file.write(text.encode("utf-8", "backslashreplace"))  # names that are not UTF-8 as JSON's own \\u
+            _sync_folder(self.record.parent)  # no row may outlive it
         except OSError as error:
             raise _cannot_write(self.record, error) from None
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from gendercls.answers import Answers
-from gendercls.errors import OutputError
+from gendercls.errors import DamagedRowError
 from gendercls.records import to_line
 
 NOT_A_PHOTO = "not a photo"
@@ -117,7 +117,7 @@ def read_records(file: BinaryIO, name: str) -> Iterator[tuple[list[str], int]]:
     """Whole CSV records of a file and the offset at which each ends; a torn last one is left out.
 
     Raises:
-        OutputError: a line in the middle is no CSV or not UTF-8.
+        DamagedRowError: a line in the middle is no CSV or not UTF-8.
     """
     end = 0
 
@@ -140,7 +140,7 @@ def read_records(file: BinaryIO, name: str) -> Iterator[tuple[list[str], int]]:
                 return  # torn within quotes
             # A line that is not UTF-8 never came to the reader, which so has not counted it.
             line = reader.line_num + isinstance(error, UnicodeDecodeError)
-            raise OutputError(
+            raise DamagedRowError(
                 f"a row is damaged: {error}", where=f"{name}:{line}", do="repeat with --restart to begin anew"
             ) from None
         yield fields, end

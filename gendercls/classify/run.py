@@ -250,6 +250,8 @@ class _Run:
             self.journal.begin(restart=self.options.restart, force=self.options.force)
             photos = self.photos()
             kept = self._continue_after(photos)
+            if self.journal.damage:
+                self.notes.append(f"{self.journal.damage}: it and all rows after it were done again")
             meter = _Meter(report, self.photos, kept)
             for chunk in self._answered(photos, kept):
                 done = [self._rows(photo, predictions) for photo, predictions in chunk]

@@ -15,7 +15,7 @@ import pytest
 from gendercls.answers import answers_for
 from gendercls.classify.output import Journal
 from gendercls.classify.rows import Columns, Row
-from gendercls.errors import OutputError
+from gendercls.errors import DamagedRowError, OutputError
 
 COLUMNS = Columns(answers_for(False, ("female", "male")), has_truth=True)
 ROWS = [
@@ -174,15 +174,43 @@ def test_an_existing_result_is_kept_without_force(tmp_path: Path) -> None:
         (b"./=", b"\n", "0 fields instead of 8", ", at an empty line"),
     ],
 )
-def test_a_damaged_row_is_refused(
+def test_from_a_damaged_row_on_all_is_done_again(
     tmp_path: Path, whole: bytes, old: bytes, new: bytes, reason: str, where: str
 ) -> None:
-    """It is named with its reason, and what is there stays as it is."""
-    damaged = whole.replace(old, new, 1)
+    """It is named with its reason, and nothing that comes after it is trusted."""
+    (tmp_path / "o.csv.part").write_bytes(whole.replace(old, new, 1))
+    run = journal(tmp_path)
+    assert go_on(run) == 0
+    assert run.damage == f"a row is damaged: {reason} ({tmp_path}/o.csv.part{where})"
+    assert (tmp_path / "o.csv").read_bytes() == whole
+
+
+@pytest.mark.parametrize("length", [1, 511, 4096, 300_000])
+@pytest.mark.parametrize("garbage", [b"\0", b'"', b"\xff", b"x,", b"\n", b"c.jpg,male,0.5\n", b'"\n'])
+def test_whatever_follows_the_rows_is_dropped(tmp_path: Path, whole: bytes, garbage: bytes, length: int) -> None:
+    """As blocks that a file system had promised and not yet written when the power went: zeros, or another file's."""
+    (tmp_path / "o.csv.part").write_bytes(whole + (garbage * length)[:length])
+    go_on(journal(tmp_path))
+    assert (tmp_path / "o.csv").read_bytes() == whole
+
+
+def test_a_damaged_result_is_not_retried(tmp_path: Path, whole: bytes) -> None:
+    """It is replaced in one step, so what is wrong with it has to be known first; it stays as it is."""
+    damaged = whole.replace(b",,,,,,", b",femail,,,,,", 1)
+    (tmp_path / "o.csv").write_bytes(damaged)
+    run = journal(tmp_path)
+    run.begin_retry()
+    with pytest.raises(DamagedRowError, match="a row is damaged: 'femail' is none of the classes"):
+        list(run.photos())
+    run.close()
+    assert (tmp_path / "o.csv").read_bytes() == damaged
+
+
+def test_a_header_that_is_none_is_refused(tmp_path: Path, whole: bytes) -> None:
+    """Nobody can tell what the rows are."""
+    damaged = whole.replace(b"path", b"pa\xffth", 1)
     (tmp_path / "o.csv.part").write_bytes(damaged)
-    assert refusal(journal(tmp_path)) == (
-        f"a row is damaged: {reason}\n  where: o.csv.part{where}\n  do:    repeat with --restart to begin anew"
-    )
+    assert refusal(journal(tmp_path)).startswith("the rows have other columns than this run's\n")
     assert (tmp_path / "o.csv.part").read_bytes() == damaged
 
 
