@@ -42,6 +42,10 @@ EXAMPLES = {
 }
 
 
+_MOST_IN_A_ROW = 20
+"""When so many photos end the process that reads them one after another, memory or the disk is at fault."""
+
+
 class Commands(click.Group):
     """Turns our errors into their message and exit status; ``--debug`` shows the traceback as well."""
 
@@ -163,14 +167,16 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, **v
 
     Running the same command again continues an unfinished run.
     """
-    watch = _guarded(photo_timeout, quiet)
+    watch = _guarded(photo_timeout, quiet, most_in_a_row=None if values["retry_failed"] else _MOST_IN_A_ROW)
 
     from gendercls import console
     from gendercls.classify.run import ClassifyOptions
     from gendercls.classify.run import classify as run_classify
     from gendercls.console import classified
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        if kind == signal.SIGTERM or signal.getsignal(kind) is not signal.SIG_IGN:
+            signal.signal(kind, _interrupt)
     try:
         with classified.classify_progress(quiet) as report:
             summary = run_classify(ClassifyOptions(**values), report, watch)
@@ -189,13 +195,37 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, **v
         )
 
 
-def _guarded(patience: float, quiet: bool) -> Watch | None:
+def _interrupt(*_: object) -> None:
+    """Once: whoever sends a signal to all processes has it forwarded by the guard too."""
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _guarded(patience: float, quiet: bool, most_in_a_row: int | None) -> Watch | None:
     """From here on in a process that may die of a photo: another one sees to it that the work goes on."""
     if not main.is_whole_process:
         return None
     from gendercls.guard import stand_guard
 
-    return stand_guard(patience, lambda line: None if quiet else click.echo(f"gendercls: {line}", err=True))
+    def tell(line: str) -> None:
+        if not quiet:
+            click.echo(f"{_clean_line()}gendercls: {line}", err=True)
+
+    try:
+        return stand_guard(patience, most_in_a_row, tell)
+    except InterruptedRunError as error:
+        error.do = "continue with: " + _this_command()
+        click.echo(_clean_line(), err=True, nl=False)
+        raise
+    except GenderclsError:
+        click.echo(_clean_line(), err=True, nl=False)
+        raise
+
+
+def _clean_line() -> str:
+    """What undoes a progress line that its process left in the terminal, with the cursor hidden."""
+    return "\r\x1b[2K\x1b[?25h" if sys.stderr.isatty() else ""
 
 
 @main.group(short_help="The face detector that --faces needs.")

@@ -12,6 +12,7 @@ import mmap
 import os
 import signal
 import struct
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -21,146 +22,191 @@ from gendercls.errors import GenderclsError, InterruptedRunError
 _FAULTS = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGTRAP", "SIGKILL"}
 """What ends a process that did not mean to end. SIGKILL is also the system's answer to memory that is short."""
 
-_FROM_TERMINAL = 0x80  # SI_KERNEL of siginfo's si_code: the terminal sends to all processes in the foreground
+_FROM_TERMINAL = 0x80  # SI_KERNEL of siginfo's si_code
 _LOOK = 1.0  # seconds between two looks at the child's progress
 _TO_END = 5.0  # seconds for a child that was asked to end
-_MOST_IN_A_ROW = 20
-"""When so many photos end a process one after another, the fault is not theirs."""
-
 _PR_SET_PDEATHSIG = 1
 _NONE_UNDER_WAY = -1
-_STATE = struct.Struct("qq")
+
+
+class _Shared:
+    """Whole numbers that all processes forked from here see."""
+
+    _format = struct.Struct("q")
+
+    def __init__(self, count: int) -> None:
+        self._memory = mmap.mmap(-1, count * self._format.size)
+
+    def __getitem__(self, place: int) -> int:
+        number: int = self._format.unpack_from(self._memory, place * self._format.size)[0]
+        return number
+
+    def __setitem__(self, place: int, number: int) -> None:
+        self._format.pack_into(self._memory, place * self._format.size, number)
+
+
+_NUMBER, _AHEAD, _TICKS, _KEPT = range(4)
 
 
 @dataclass
 class Watch:
     """What the working process and its guard know of each other.
 
-    lethal: by a photo's number in the order of the work, why it must not be touched. careful_until: photos below that
-    number are done one at a time. is_again: whether the process goes on for one that has died.
+    lethal: by a photo's number in the order of the work, why it must not be touched. careful: numbers of photos that
+    are done one at a time. is_again: whether the process goes on for one that has died. began: when the first one did,
+    in seconds of the monotonic clock.
     """
 
     lethal: dict[int, str] = field(default_factory=dict)
-    careful_until: int = 0
+    careful: range = range(0)
     is_again: bool = False
-    _shared: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, _STATE.size))
+    began: float = field(default_factory=time.monotonic)
+    _shared: _Shared = field(default_factory=lambda: _Shared(4))
 
     def __post_init__(self) -> None:
+        self._shared[_KEPT] = -1
         self.rest()
 
     def reach(self, number: int, ahead: int) -> None:
         """The rows of all photos below that number are written; it, and at most ``ahead`` from it on, are under way."""
-        _STATE.pack_into(self._shared, 0, number, ahead)
+        self._shared[_NUMBER], self._shared[_AHEAD] = number, ahead
 
     def rest(self) -> None:
         """No photo is under way."""
         self.reach(_NONE_UNDER_WAY, 0)
 
+    def tick(self) -> None:
+        """Something was done. From any thread: a tick that gets lost is made up for by the next."""
+        self._shared[_TICKS] += 1
+
+    def kept_at_first(self, kept: int) -> int:
+        """What the first of the working processes had found of an earlier run, given what this one has."""
+        if self._shared[_KEPT] < 0:
+            self._shared[_KEPT] = kept
+        return self._shared[_KEPT]
+
     @property
-    def state(self) -> tuple[int, int]:
+    def under_way(self) -> tuple[int, int]:
         """What `reach` was told last; -1 and 0 while no photo is under way."""
-        number, ahead = _STATE.unpack_from(self._shared)
-        return number, ahead
+        return self._shared[_NUMBER], self._shared[_AHEAD]
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Differs from what it was before as soon as anything was done."""
+        return self._shared[_NUMBER], self._shared[_TICKS]
 
 
-def stand_guard(patience: float, tell: Callable[[str], None]) -> Watch:
+def stand_guard(patience: float, most_in_a_row: int | None, tell: Callable[[str], None]) -> Watch:
     """Fork, and return in each child, which is to do the work. The parent ends as its last child does.
 
     Args:
-        patience: seconds of a child without any photo done after which it is given up.
+        patience: seconds without any photo done after which a child is given up.
+        most_in_a_row: when so many photos end a child one after another, the fault is taken not to be theirs; None
+            for any number.
         tell: is given a line when a child had to be replaced.
 
     Raises:
         GenderclsError: in the parent; it is not photos that end the children.
-        InterruptedRunError: in the parent; the child was asked to end and did not.
+        InterruptedRunError: in the parent; the child was asked to end and did not, or died of it.
     """
     if not hasattr(signal, "sigtimedwait"):  # on macOS and Windows nobody stands guard
         return Watch()
-    watch = Watch()
-    asked = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    # What this process was started to ignore, as nohup and shells do, is no request. SIGTERM is the child's to handle.
+    asked = {kind for kind in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(kind) is not signal.SIG_IGN}
+    asked.add(signal.SIGTERM)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, asked | {signal.SIGCHLD})
+    watch, guard = Watch(), os.getpid()
     while True:
         watch.rest()
         child = os.fork()
         if child == 0:
-            _end_with(os.getppid())
+            _end_with(guard)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             return watch
-        fault = _wait(child, watch, patience, asked)
-        _learn(watch, fault, tell)
+        _learn(watch, _wait(child, watch, patience, asked), most_in_a_row, tell)
 
 
 def _wait(child: int, watch: Watch, patience: float, asked: set[signal.Signals]) -> str:
     """What was wrong with a child that did not end as it should; else this process ends as the child did."""
-    seen, still = watch.state, 0.0
-    is_asked = False
+    seen, still, is_asked = watch.progress, 0.0, False
     while True:
         came = signal.sigtimedwait(asked | {signal.SIGCHLD}, _LOOK)
         if came is not None and came.si_signo in asked:
             is_asked, still = True, 0.0
-            if came.si_code != _FROM_TERMINAL:
+            # Ctrl-C reaches all processes in the terminal's foreground, the child too.
+            if not (came.si_signo == signal.SIGINT and came.si_code == _FROM_TERMINAL):
                 os.kill(child, came.si_signo)
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return _fault(status) or _end_as(status)
-        if came is not None:
-            continue
-        # Looks are counted, not the clock: while the machine sleeps nothing is a photo's fault.
-        still = still + _LOOK if watch.state == seen and (is_asked or seen[0] != _NONE_UNDER_WAY) else 0.0
-        seen = watch.state
-        if still >= (min(patience, _TO_END) if is_asked else patience):
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+        fault = _ended(child, os.WNOHANG)
+        if fault is None and came is None:
+            # Looks are counted, not the clock: while the machine sleeps nothing is a photo's fault.
+            is_idle = watch.under_way[0] == _NONE_UNDER_WAY and not is_asked
+            still = still + _LOOK if watch.progress == seen and not is_idle else 0.0
+            seen = watch.progress
+            if still >= (min(patience, _TO_END) if is_asked else patience):
+                os.kill(child, signal.SIGKILL)
+                _ended(child, 0)
+                fault = f"took more than {patience:g} s"
+        if fault is not None:
             if is_asked:
-                raise InterruptedRunError(
-                    "interrupted, while a photo would not end; rows are kept", do="repeat the command to continue"
-                )
-            return f"took more than {patience:g} s"
+                raise InterruptedRunError("interrupted, and ended from outside since it did not end; rows are kept")
+            return fault
 
 
-def _learn(watch: Watch, fault: str, tell: Callable[[str], None]) -> None:
+def _ended(child: int, how: int) -> str | None:
+    """How a child died that did not mean to; None while it lives. If it ended otherwise, so does this process."""
+    ended, status = os.waitpid(child, how)
+    if not ended:
+        return None
+    if not os.WIFSIGNALED(status):
+        os._exit(os.WEXITSTATUS(status))
+    try:
+        name = signal.Signals(os.WTERMSIG(status)).name
+    except ValueError:  # one of those without a name
+        name = ""
+    if name not in _FAULTS:
+        _die_of(os.WTERMSIG(status))
+    return f"crashed ({name})"
+
+
+def _learn(watch: Watch, fault: str, most_in_a_row: int | None, tell: Callable[[str], None]) -> None:
     """What the next child has to know of how the last one ended."""
-    number, ahead = watch.state
-    if number == _NONE_UNDER_WAY:
+    number, ahead = watch.under_way
+    if number == _NONE_UNDER_WAY or number in watch.lethal:
         raise GenderclsError(
             f"the process that worked {fault}, while no photo was under way",
             do="repeat the command, which continues; if this happens again, gendercls doctor examines the machine",
         )
-    if number >= watch.careful_until:
-        watch.careful_until = number + ahead
-        tell(f"the process that worked {fault}: going on with one photo at a time")
-    else:
+    if number in watch.careful:
         watch.lethal[number] = fault
-        if all(earlier in watch.lethal for earlier in range(number - _MOST_IN_A_ROW + 1, number)):
+        if most_in_a_row is not None and all(
+            earlier in watch.lethal for earlier in range(number - most_in_a_row + 1, number)
+        ):
             raise GenderclsError(
-                f"{_MOST_IN_A_ROW} photos in a row ended the process that read them; the last one {fault}",
+                f"{most_in_a_row} photos in a row ended the process that read them; the last one {fault}",
                 do="see that memory and the photos' disk are sound, and repeat the command, which continues",
             )
         tell(f"a photo {fault}: its row says so")
+    else:
+        first = number
+        while first - 1 in watch.lethal:  # the last of the rows that are there is done again
+            first -= 1
+        watch.careful = range(first, number + ahead)
+        tell(f"the process that worked {fault}: going on with one photo at a time")
     watch.is_again = True
 
 
-def _fault(status: int) -> str:
-    """How a child died that did not mean to; empty if it ended by itself or was asked to."""
-    if not os.WIFSIGNALED(status):
-        return ""
-    name = signal.Signals(os.WTERMSIG(status)).name
-    return f"crashed ({name})" if name in _FAULTS else ""
+def _die_of(kind: int) -> NoReturn:
+    signal.signal(kind, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {kind})
+    os.kill(os.getpid(), kind)
+    os._exit(128 + kind)  # the first process of a container does not die of a signal
 
 
-def _end_as(status: int) -> NoReturn:
-    if os.WIFSIGNALED(status):
-        kind = os.WTERMSIG(status)
-        signal.signal(kind, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {kind})
-        os.kill(os.getpid(), kind)
-    os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-
-
-def _end_with(parent: int) -> None:
-    """Let the system kill this process when its parent is gone, so that nobody works unseen and holds the output."""
+def _end_with(guard: int) -> None:
+    """Let the system kill this process when its guard is gone, so that nobody works unseen and holds the output."""
     import ctypes
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was gone before
+    if os.getppid() != guard:  # it was gone before
         os._exit(1)

@@ -74,6 +74,25 @@ class UnreadableFolder:
         raise PhotoError(f"folder cannot be listed: {self.reason}")
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedPhoto:
+    """A photo that must not be read, for it has ended a process that did."""
+
+    photo: Photo
+    reason: str
+
+    @property
+    def key(self) -> str:
+        return self.photo.key
+
+    @property
+    def path(self) -> str:
+        return self.photo.path
+
+    def read(self) -> bytes:
+        raise PhotoError(self.reason)
+
+
 class Listing:
     """The photos below folders and files, in the order of the arguments and, within each, of the raw path's bytes.
 

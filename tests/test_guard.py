@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -39,11 +40,13 @@ def load(self):
         time.sleep(3600)
     elif self.width == 34:
         os.abort()
+    elif self.width == 35:
+        time.sleep(0.02)
     return real(self)
 
 ImageFile.ImageFile.load = load
 """
-WIDTHS = {"crash": 31, "spin": 32, "sleep": 33, "abort": 34}
+WIDTHS = {"crash": 31, "spin": 32, "sleep": 33, "abort": 34, "slow": 35}
 SEGFAULT, ABORT = "crashed (SIGSEGV)", "crashed (SIGABRT)"
 
 
@@ -176,19 +179,39 @@ def test_a_crash_that_no_photo_caused_is_an_error(
 
 
 def test_crashes_without_end_are_not_the_photos_fault() -> None:
-    """After twenty in a row the command gives up, and says what may be wrong."""
-    watch, said = Watch(), []
-    watch.reach(100, 48)
-    guard._learn(watch, SEGFAULT, said.append)
-    assert (watch.careful_until, watch.lethal, watch.is_again) == (148, {}, True)
-    for number in range(100, 119):
-        watch.reach(number, 48)
-        guard._learn(watch, SEGFAULT, said.append)
-    assert watch.lethal == dict.fromkeys(range(100, 119), SEGFAULT)
-    watch.reach(119, 48)
-    with pytest.raises(GenderclsError, match="20 photos in a row ended the process that read them"):
-        guard._learn(watch, SEGFAULT, said.append)
-    assert len(said) == 20
+    """After twenty in a row the command gives up, and says what may be wrong; a retry, which has few, goes on."""
+    for most in (20, None):
+        watch, said = Watch(), []
+        watch.reach(100, 48)
+        guard._learn(watch, SEGFAULT, most, said.append)
+        assert (watch.careful, watch.lethal, watch.is_again) == (range(100, 148), {}, True)
+        for number in range(100, 119):
+            watch.reach(number, 48)
+            guard._learn(watch, SEGFAULT, most, said.append)
+        assert watch.lethal == dict.fromkeys(range(100, 119), SEGFAULT)
+        assert len(said) == 20
+        watch.reach(119, 48)
+        if most is None:
+            guard._learn(watch, SEGFAULT, most, said.append)
+            continue
+        with pytest.raises(GenderclsError, match="20 photos in a row ended the process that read them"):
+            guard._learn(watch, SEGFAULT, most, said.append)
+
+
+def test_a_photo_that_is_not_touched_is_not_blamed_again() -> None:
+    """What ends the process then is something else, and no process follows another for ever."""
+    watch = Watch(lethal={7: SEGFAULT}, careful=range(5, 50))
+    watch.reach(7, 48)
+    with pytest.raises(GenderclsError, match="while no photo was under way"):
+        guard._learn(watch, SEGFAULT, 20, lambda line: None)
+
+
+def test_care_begins_before_rows_that_are_done_again() -> None:
+    """The last row that is there is dropped: of a photo that crashes, it must not be touched either."""
+    watch = Watch(lethal={47: SEGFAULT, 48: SEGFAULT}, careful=range(20, 49))
+    watch.reach(49, 10)
+    guard._learn(watch, SEGFAULT, 20, lambda line: None)
+    assert watch.careful == range(47, 59)
 
 
 # --- photos that never end --------------------------------------------------------------------------------------
@@ -200,88 +223,139 @@ def test_a_photo_that_never_ends_is_given_up(
 ) -> None:
     """One that keeps the interpreter to itself, and one that waits for something."""
     folder = photos(**{kind: [20]})
-    done = run_gendercls(*command(folder, null_model, "--photo-timeout", "2"), env=faulty)
+    done = run_gendercls(*command(folder, null_model, "--photo-timeout", "3"), env=faulty)
     assert done.returncode == 0, done.stderr
-    assert errors(folder) == {20: "took more than 2 s"}
+    assert errors(folder) == {20: "took more than 3 s"}
     assert_others_have_their_answers(folder)
 
 
 # --- signals ----------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Command:
+    """A command that is slow from its 40th photo on, whose last one takes for ever. words, env: of its process."""
+
+    words: list[str]
+    folder: Path
+    env: dict[str, str]
+
+    @property
+    def part(self) -> Path:
+        return self.folder.with_name("o.csv.part")
+
+    def start(self, *ignored: signal.Signals) -> subprocess.Popen[str]:
+        """With signals as a person's shell has them, but for those that are ignored."""
+
+        def prepare() -> None:
+            for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+                signal.signal(kind, signal.SIG_IGN if kind in ignored else signal.SIG_DFL)
+
+        return subprocess.Popen(self.words, env=self.env, stderr=subprocess.PIPE, text=True, preexec_fn=prepare)
+
+    def until_written(self, rows: int, process: int) -> None:
+        """Wait until that many rows are there, which the process is expected to write."""
+        while not self.part.exists() or self.part.read_bytes().count(b"\n") < 1 + rows:
+            assert os.waitpid(process, os.WNOHANG)[0] == 0, "it ended before"
+            time.sleep(0.005)
+
+    def mend(self) -> None:
+        """From now on no photo takes for ever."""
+        Image.new("RGB", (16, 16), (COUNT - 1, 1, 0)).save(self.folder / f"{COUNT - 1:03}.png")
+
+
 @pytest.fixture
-def waiting(photos: Callable[..., Path], faulty: dict[str, str], null_model: Path) -> tuple[list[str], Path, Any]:
-    """A command that waits for its last photo for ever, its folder, and its environment."""
-    folder = photos(sleep=[COUNT - 1])
-    return [sys.executable, "-m", "gendercls", *command(folder, null_model)], folder, os.environ | faulty
-
-
-def until_written(part: Path) -> None:
-    """Wait until the rows before the last chunks are there."""
-    while not part.exists() or part.read_bytes().count(b"\n") < 33:
-        time.sleep(0.01)
+def waiting(photos: Callable[..., Path], faulty: dict[str, str], null_model: Path) -> Command:
+    folder = photos(slow=list(range(40, COUNT - 1)), sleep=[COUNT - 1])
+    words = [sys.executable, "-m", "gendercls", *command(folder, null_model, "--jobs", "1")]
+    return Command(words, folder, os.environ | faulty)
 
 
 def children_of(process: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-def test_nobody_works_on_when_the_guard_is_killed(waiting: tuple[list[str], Path, Any]) -> None:
-    """Neither unseen nor with the output locked."""
-    words, folder, env = waiting
-    process = subprocess.Popen(words, env=env, stderr=subprocess.DEVNULL)
-    until_written(folder.with_name("o.csv.part"))
+def is_working(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_nobody_works_on_when_the_guard_is_killed(waiting: Command) -> None:
+    """Neither unseen nor with the output locked: the same command goes on at once."""
+    process = waiting.start()
+    waiting.until_written(40, process.pid)
     (child,) = children_of(process.pid)
     process.kill()
-    process.wait()
-    (folder / f"{COUNT - 1:03}.png").unlink()
-    Image.new("RGB", (16, 16), (COUNT - 1, 0, 0)).save(folder / f"{COUNT - 1:03}.png")
-    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+    process.communicate()
+    waiting.mend()
+    done = subprocess.run(waiting.words, env=waiting.env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert not Path(f"/proc/{child}").exists() or Path(f"/proc/{child}/stat").read_text().split()[2] == "Z"
-    assert_others_have_their_answers(folder)
+    assert not is_working(child)
+    assert_others_have_their_answers(waiting.folder)
 
 
-def test_a_signal_for_which_nothing_is_said_ends_both(waiting: tuple[list[str], Path, Any]) -> None:
+def test_a_signal_for_which_nothing_is_said_ends_both(waiting: Command) -> None:
     """The terminal was closed: the rows stay, and who waits for the command sees of what it died."""
-    words, folder, env = waiting
-    process = subprocess.Popen(words, env=env, stderr=subprocess.DEVNULL)
-    until_written(folder.with_name("o.csv.part"))
+    process = waiting.start()
+    waiting.until_written(40, process.pid)
     (child,) = children_of(process.pid)
     process.send_signal(signal.SIGHUP)
-    assert process.wait() == -signal.SIGHUP
-    assert not Path(f"/proc/{child}").exists()
-    assert folder.with_name("o.csv.part").exists()
+    process.communicate()
+    assert process.returncode == -signal.SIGHUP
+    assert not is_working(child)
+    assert waiting.part.exists()
 
 
-def test_an_interrupted_command_does_not_wait_for_a_photo_that_never_ends(
-    waiting: tuple[list[str], Path, Any],
-) -> None:
-    """It ends in seconds, and the rows before that photo stay."""
-    words, folder, env = waiting
-    process = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
-    part = folder.with_name("o.csv.part")
-    while not part.exists() or part.read_bytes().count(b"\n") < 1 + 88:
-        time.sleep(0.01)
+def test_what_is_ignored_is_no_request(waiting: Command) -> None:
+    """nohup and shells in the background have signals ignored; one that waits for its children otherwise, too."""
+    process = waiting.start(signal.SIGHUP, signal.SIGINT, signal.SIGCHLD)
+    waiting.mend()
+    waiting.until_written(40, process.pid)
+    process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert_others_have_their_answers(waiting.folder)
+
+
+def test_an_interrupted_command_does_not_wait_for_a_photo_that_never_ends(waiting: Command) -> None:
+    """It ends in seconds, and the rows before that photo's batch stay."""
+    process = waiting.start()
+    waiting.until_written(88, process.pid)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    words = shlex.join(["gendercls", *waiting.words[3:]])
     assert (process.returncode, said) == (
         130,
-        "Error: interrupted, while a photo would not end; rows are kept\n  do:    repeat the command to continue\n",
+        "Error: interrupted, and ended from outside since it did not end; rows are kept\n"
+        f"  do:    continue with: {words}\n",
     )
-    assert part.read_bytes().count(b"\n") == 1 + 88
+    assert waiting.part.read_bytes().count(b"\n") == 1 + 88
 
 
-def test_ctrl_c_in_a_terminal_is_heard_once(
-    photos: Callable[..., Path], faulty: dict[str, str], null_model: Path
-) -> None:
-    """The terminal tells both processes; only the one that works says something, and the exit status is 130."""
-    folder = photos(sleep=[COUNT - 1])
-    words = [sys.executable, "-m", "gendercls", *command(folder, null_model, "--quiet", "--jobs", "1")]
+def test_one_that_crashes_as_it_is_interrupted_is_not_replaced(waiting: Command) -> None:
+    """Whoever asked it to end wants no other in its place."""
+    process = waiting.start()
+    waiting.until_written(88, process.pid)
+    (child,) = children_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    both = 1 << signal.SIGINT - 1 | 1 << signal.SIGTERM - 1
+    while int(Path(f"/proc/{child}/status").read_text().partition("SigIgn:\t")[2][:16], 16) & both != both:
+        time.sleep(0.005)  # until the child has heard of it: from then on it ignores these
+    os.kill(child, signal.SIGSEGV)
+    _, said = process.communicate()
+    assert (process.returncode, said.splitlines()[0][:19]) == (130, "Error: interrupted,")
+
+
+def test_ctrl_c_in_a_terminal_is_heard_once(waiting: Command) -> None:
+    """The terminal tells both processes; the one that works says how far it is, and the exit status is 130."""
     process, terminal = pty.fork()
     if process == 0:
-        os.execve(words[0], words, os.environ | faulty)  # noqa: S606 - the command itself, in that terminal
-    until_written(folder.with_name("o.csv.part"))
+        words = [*waiting.words, "--quiet"]
+        os.execve(words[0], words, waiting.env)  # noqa: S606 - the command itself, in that terminal
+    waiting.until_written(40, process)
     os.write(terminal, b"\x03")
     said = b""
     while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -161,6 +161,7 @@ class Classifier:
         self.model = replace(self.model, data=b"")  # onnxruntime has its own copy
         self.answers = self.spec.answers
         self.jobs = jobs or available_cores()
+        self.tick: Callable[[], None] = lambda: None  # called in any thread as soon as a photo is loaded
 
     @property
     def spec(self) -> ModelSpec:
@@ -187,18 +188,21 @@ class Classifier:
         """As `predict`, a batch of photos at a time, each photo with its predictions."""
         return in_order(self._chunk, photos, size=self.session.batch_size, jobs=self.jobs)
 
-    def one_by_one(self, photos: Iterable[Photo]) -> Iterator[list[tuple[Photo, list[Prediction]]]]:
-        """As `chunks`, but nothing is begun before what came before it was taken, and all in the caller's thread."""
-        return (self._chunk((photo,)) for photo in photos)
+    def one(self, photo: Photo) -> list[tuple[Photo, list[Prediction]]]:
+        """As `chunks` gives one photo, done in the caller's thread."""
+        return self._chunk((photo,))
 
     @property
     def ahead(self) -> int:
         """How many photos `chunks` has under way at the most."""
-        return IN_FLIGHT * self.jobs * self.session.batch_size
+        return (IN_FLIGHT * self.jobs + 1) * self.session.batch_size
 
     def _chunk(self, photos: tuple[Photo, ...]) -> list[tuple[Photo, list[Prediction]]]:
         """Read, decode and run one chunk. A photo's fate, pixels or reason, stays with its photo from the start."""
-        loaded = [self._load(photo) for photo in photos]
+        loaded = []
+        for photo in photos:
+            loaded.append(self._load(photo))
+            self.tick()
         answers = self._answers([pixels for item in loaded for pixels in item.pixels])
         return [(item.photo, self._predictions(item, answers)) for item in loaded]
 
@@ -254,7 +258,7 @@ class Classifier:
 
     def _predictions(self, item: _Loaded, answers: Iterator[_Answer | None]) -> list[Prediction]:
         if item.error:
-            return [failed(item.photo, item.error)]
+            return [_failed(item.photo, item.error)]
         if item.faces is None:
             return [self._prediction(item.photo, None, next(answers))]
         if not item.faces:
@@ -263,9 +267,9 @@ class Classifier:
 
     def _prediction(self, photo: Photo, face: Face | None, answer: _Answer | None) -> Prediction:
         if answer is None:
-            return failed(photo, "the model fails on it", face)
+            return _failed(photo, "the model fails on it", face)
         if not 0 <= answer.confidence <= 1:
-            return failed(photo, "the model gave no number", face)
+            return _failed(photo, "the model gave no number", face)
         label = answer.label if answer.confidence >= self.threshold else UNCERTAIN
         return Prediction(
             photo.key,
@@ -286,8 +290,7 @@ def _out_of_range(name: str, value: float, allowed: str) -> UsageError:
     return UsageError(f"{name} is {value:g}", where=f"--{name.replace('_', '-')}", do=f"give a number of {allowed}")
 
 
-def failed(photo: Photo, reason: str, face: Face | None = None) -> Prediction:
-    """The prediction of a photo that has no answer."""
+def _failed(photo: Photo, reason: str, face: Face | None = None) -> Prediction:
     return Prediction(photo.key, "", 0.0, (), reason, face)
 
 

@@ -330,11 +330,7 @@ def _open_locked(path: Path) -> BinaryIO:
     except OSError as error:
         raise _cannot_write(path, error) from None
     try:
-        import fcntl
-    except ImportError:  # Windows: no lock
-        return file
-    try:
-        _lock(file, fcntl.flock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(file)
         # The run before may have renamed the file between our opening and our lock.
         if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
             return file
@@ -346,12 +342,17 @@ def _open_locked(path: Path) -> BinaryIO:
     raise OutputError("another run is writing this output", where=str(path), do="wait for it, or choose another --out")
 
 
-def _lock(file: BinaryIO, flock: Callable[[BinaryIO, int], None], kind: int) -> None:
+def _lock(file: BinaryIO) -> None:
     """Raises BlockingIOError where another process keeps the lock; one that was just killed needs a moment to end."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: no lock
+        return
     end = time.monotonic() + _DYING_SECONDS
     while True:
         try:
-            return flock(file, kind)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError:
             if time.monotonic() >= end:
                 raise

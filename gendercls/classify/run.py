@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from gendercls.classify.classifier import Classifier, Prediction, failed
+from gendercls.classify.classifier import Classifier, Prediction
 from gendercls.classify.output import Begun, Journal, PhotoRows, begun_with, check_folder, check_free, files_of
 from gendercls.classify.rows import NO_FACE, Columns, Row, path_field
 from gendercls.classify.tally import Tally
@@ -23,7 +23,7 @@ from gendercls.faces import LEAST_SIDE
 from gendercls.guard import Watch
 from gendercls.modelfile import Precision
 from gendercls.records import without_nan
-from gendercls.sources import Listing, Photo
+from gendercls.sources import Listing, Photo, RefusedPhoto
 from gendercls.stats import Rate, wilson
 
 
@@ -168,9 +168,9 @@ def classify(options: ClassifyOptions, report: Report, watch: Watch | None = Non
     columns = Columns(classifier.spec.answers, truth is not None, options.faces)
     journal = Journal(options.out, columns, _identity(options, classifier, truth))
     run = _Run(options, classifier, truth, listing, journal, watch)
-    began = time.monotonic()
+    began = watch.began if watch.is_again else time.monotonic()
     kept = run.retry(report) if options.retry_failed else run.go(report)
-    return run.summary(kept, time.monotonic() - began)
+    return run.summary(watch.kept_at_first(kept), time.monotonic() - began)
 
 
 def _open_classifier(options: ClassifyOptions) -> Classifier:
@@ -250,6 +250,7 @@ class _Run:
             self.journal.begin(restart=self.options.restart, force=self.options.force)
             photos = self.photos()
             kept = self._continue_after(photos)
+            self.watch.kept_at_first(kept)
             if self.journal.damage:
                 self.notes.append(f"{self.journal.damage}: it and all rows after it were done again")
             meter = _Meter(report, self.photos, kept)
@@ -310,16 +311,25 @@ class _Run:
         return self.tally.files - len(failed)
 
     def _answered(self, photos: Iterator[Photo], number: int) -> Iterator[list[tuple[Photo, list[Prediction]]]]:
-        """The photos with their predictions, from that number on; at first one by one, where one of them may kill."""
-        watch = self.watch
-        watch.reach(number, self.classifier.ahead)
-        for photo in islice(photos, max(0, watch.careful_until - number)):
-            if number in watch.lethal:
-                yield [(photo, [failed(photo, watch.lethal[number])])]
-            else:
-                yield from self.classifier.one_by_one([photo])
-            number += 1
-        yield from self.classifier.chunks(photos)
+        """The photos with their predictions, from that number on; one by one where the guard wants care."""
+        watch, classifier = self.watch, self.classifier
+        classifier.tick = watch.tick
+        touchable = (
+            RefusedPhoto(photo, watch.lethal[place]) if place in watch.lethal else photo
+            for place, photo in enumerate(photos, number)
+        )
+        watch.reach(number, classifier.ahead)
+        yield from classifier.chunks(islice(touchable, max(0, watch.careful.start - number)))
+        for place in range(max(number, watch.careful.start), watch.careful.stop):
+            watch.rest()  # neither what listing takes is a photo's fault
+            photo = next(touchable, None)
+            if photo is None:
+                return
+            watch.reach(place, classifier.ahead)
+            chunk = classifier.one(photo)
+            watch.rest()  # nor what writing its rows takes
+            yield chunk
+        yield from classifier.chunks(touchable)
 
     def _continue_after(self, photos: Iterator[Photo]) -> int:
         for photo, rows in self._paired(photos, self.journal.kept()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -98,7 +99,8 @@ class Session:
             ) from None
 
     def _memory_is_short(self, count: int) -> DeviceError:
-        smaller = f", or begin anew with a smaller batch: --batch-size {max(1, self.batch_size // 2)} --restart"
+        anew = " --restart" if self.device.is_cuda else ""
+        smaller = f", or take a smaller batch: --batch-size {max(1, self.batch_size // 2)}{anew}"
         return DeviceError(
             f"the memory of {self.device.name} is too small for {count} photos at once",
             where=f"{self.model.path}, {self.model.spec.preprocessing.width}×{self.model.spec.preprocessing.height}",
@@ -118,14 +120,16 @@ class Session:
 
     def _first_run(self, *, may_shrink: bool) -> float:
         """The self-test, with the batch halved until the memory holds it; its difference, as `self_test` gives it."""
+        at_once = _CUDA_RUNS if self.device.is_cuda else 1  # as much memory as the work will take
         while True:
             try:
-                return self.self_test()
+                with ThreadPoolExecutor(at_once) as pool:
+                    return max(pool.map(lambda _: self.self_test(), range(at_once)))
             except DeviceError:
                 if not may_shrink or self.batch_size == 1:
                     raise
             self.batch_size //= 2
-            # A new session, for the old one's arena gives nothing back.
+            self._session = None  # first, for its arena gives nothing back while it lives
             self._session = create(self.model.data, str(self.model.path), self.device)
 
     def _check_shapes(self) -> None:

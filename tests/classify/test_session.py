@@ -129,7 +129,7 @@ def test_the_batch_is_halved_until_the_first_run_fits(gpu: Gpu, null_model: Path
     """Each time in a new session, since the old one keeps what it took."""
     gpu.photos = 20
     assert Session(read_model_file(null_model)).batch_size == 16
-    assert (gpu.runs, gpu.sessions) == ([64, 32, 16], 3)
+    assert (gpu.runs, gpu.sessions) == ([64, 64, 32, 32, 16, 16], 3)
 
 
 def test_not_even_one_photo_fits(gpu: Gpu, null_model: Path) -> None:
@@ -149,8 +149,8 @@ def test_a_batch_that_was_asked_for_is_not_halved(gpu: Gpu, null_model: Path) ->
     gpu.photos = 20
     message = refusal(lambda: Session(read_model_file(null_model), batch_size=48))
     assert message.startswith("the memory of cuda:0 is too small for 48 photos at once\n")
-    assert message.endswith("which continues, or begin anew with a smaller batch: --batch-size 24 --restart")
-    assert gpu.runs == [48]
+    assert message.endswith("which continues, or take a smaller batch: --batch-size 24 --restart")
+    assert gpu.runs == [48, 48]
 
 
 def test_another_failure_is_not_taken_for_short_memory(gpu: Gpu, null_model: Path) -> None:
@@ -158,7 +158,7 @@ def test_another_failure_is_not_taken_for_short_memory(gpu: Gpu, null_model: Pat
     gpu.fails_after, gpu.failure = 0, "CUDA failure 700: an illegal memory access was encountered"
     with pytest.raises(ModelError, match="onnxruntime cannot run the model: CUDA failure 700"):
         Session(read_model_file(null_model))
-    assert gpu.runs == [64]
+    assert gpu.runs == [64, 64]
 
 
 def test_two_runs_at_a_time_share_the_memory(gpu: Gpu, null_model: Path) -> None:
@@ -170,7 +170,7 @@ def test_two_runs_at_a_time_share_the_memory(gpu: Gpu, null_model: Path) -> None
         thread.start()
     for thread in threads:
         thread.join()
-    assert (gpu.at_once, len(gpu.runs)) == (2, 13)
+    assert (gpu.at_once, len(gpu.runs)) == (2, 14)
 
 
 # --- a run ------------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_two_runs_at_a_time_share_the_memory(gpu: Gpu, null_model: Path) -> None
 def run(take: Take, null_model: Path, tmp_path: Path) -> Callable[..., Summary]:
     """``run(**options)``: 150 photos through the null model, to ``o.csv``."""
     take(tmp_path / "photos", 150)
-    fixed = {"photos": (str(tmp_path / "photos"),), "out": tmp_path / "o.csv", "model": null_model}
+    fixed = {"photos": (str(tmp_path / "photos"),), "out": tmp_path / "o.csv", "model": null_model, "jobs": 1}
     return lambda **options: classify(ClassifyOptions(**fixed, **options), lambda progress: None)
 
 
@@ -197,10 +197,10 @@ def test_memory_that_gets_short_later_loses_nothing(gpu: Gpu, run: Callable[...,
     run(batch_size=16)
     whole = (tmp_path / "o.csv").read_bytes()
     (tmp_path / "o.csv").unlink()
-    gpu.photos, gpu.fails_after = 20, len(gpu.runs) + 3 + 5  # two halvings come first
+    gpu.photos, gpu.fails_after = 20, len(gpu.runs) + 6 + 5  # two runs for each batch that is tried come first
     message = refusal(run)
     assert message.startswith("the memory of cuda:0 is too small for 16 photos at once\n")
-    assert message.endswith("which continues, or begin anew with a smaller batch: --batch-size 8 --restart")
+    assert message.endswith("which continues, or take a smaller batch: --batch-size 8 --restart")
     assert (tmp_path / "o.csv.part").read_bytes() == b"".join(whole.splitlines(keepends=True)[: 1 + 5 * 16])
     gpu.photos, gpu.fails_after = 1024, 1_000_000
     began = len(gpu.runs)
@@ -211,7 +211,7 @@ def test_memory_that_gets_short_later_loses_nothing(gpu: Gpu, run: Callable[...,
 
 def test_another_shape_is_another_run(gpu: Gpu, run: Callable[..., Summary], tmp_path: Path) -> None:
     """One that is asked for does not go on with the rows of the first, which stay."""
-    gpu.fails_after = 3
+    gpu.fails_after = 4
     refusal(lambda: run(batch_size=32))
     gpu.fails_after = 1_000_000
     with pytest.raises(OutputError, match="batch shape"):

@@ -329,7 +329,7 @@ def test_a_photo_that_changes_meanwhile_is_named(tmp_path: Path, photos: Photos)
 
 def test_filling_can_be_stopped_and_continued(tmp_path: Path, photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
     """Asked to stop, filling finishes what it has begun, says how much that is, and goes on from there next time."""
-    monkeypatch.setattr("gendercls.train.cache._LARGEST_SHARD", 5)
+    monkeypatch.setattr("gendercls.train.cache.available_cores", lambda: 2)
     with pytest.raises(InterruptedRunError) as caught:
         fill(tmp_path, photos, stop=iter([False, False, False, True]).__next__)
     (home,) = tmp_path.iterdir()

@@ -1,0 +1,20 @@
+"""Damaged photos of every format: a row each, no crash, nothing that never ends. benchmarks/fuzz.py does many more."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+FUZZ = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
+
+
+def test_every_damaged_photo_has_its_row(celeba: Path) -> None:
+    """Some keep an answer, most have a reason, and all formats are among them."""
+    words = [sys.executable, FUZZ, celeba / "img_align_celeba", "--files", "1500", "--seed", "11"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout)
+    assert (said["files"], said["rows"], said["without_a_row"], said["crashed_or_never_ended"]) == (1500, 1500, 0, 0)
+    assert min(said["reasons"]["an answer"], said["reasons"]["damaged photo"]) > 100
