@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,7 +15,6 @@ from gendercls import __version__
 from gendercls.errors import GenderclsError, InterruptedRunError, PhotosFailedError
 
 if TYPE_CHECKING:
-    from gendercls.guard import Watch
     from gendercls.labels import ClassRule
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,10 +37,6 @@ EXAMPLES = {
         "gendercls report runs/first --out first.html --photos ./celeba/img_align_celeba",
     ),
 }
-
-
-_MOST_IN_A_ROW = 20
-"""When so many photos end the process that reads them one after another, memory or the disk is at fault."""
 
 
 class Commands(click.Group):
@@ -167,21 +160,24 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, **v
 
     Running the same command again continues an unfinished run.
     """
-    watch = _guarded(photo_timeout, quiet, most_in_a_row=None if values["retry_failed"] else _MOST_IN_A_ROW)
+    from gendercls import process
+
+    # In a program's own process nobody may fork.
+    watch = (
+        process.guarded(photo_timeout, quiet=quiet, is_retry=values["retry_failed"]) if main.is_whole_process else None
+    )
 
     from gendercls import console
     from gendercls.classify.run import ClassifyOptions
     from gendercls.classify.run import classify as run_classify
     from gendercls.console import classified
 
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        if kind == signal.SIGTERM or signal.getsignal(kind) is not signal.SIG_IGN:
-            signal.signal(kind, _interrupt)
+    process.interrupt_when_asked()
     try:
         with classified.classify_progress(quiet) as report:
             summary = run_classify(ClassifyOptions(**values), report, watch)
     except InterruptedRunError as error:
-        error.do = "continue with: " + _this_command()
+        error.do = "continue with: " + process.this_command()
         raise
     if as_json:
         click.echo(summary.to_json())
@@ -193,39 +189,6 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, **v
             where=str(summary.out),
             do="see the column 'error' of their rows",
         )
-
-
-def _interrupt(*_: object) -> None:
-    """Once: whoever sends a signal to all processes has it forwarded by the guard too."""
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def _guarded(patience: float, quiet: bool, most_in_a_row: int | None) -> Watch | None:
-    """From here on in a process that may die of a photo: another one sees to it that the work goes on."""
-    if not main.is_whole_process:
-        return None
-    from gendercls.guard import stand_guard
-
-    def tell(line: str) -> None:
-        if not quiet:
-            click.echo(f"{_clean_line()}gendercls: {line}", err=True)
-
-    try:
-        return stand_guard(patience, most_in_a_row, tell)
-    except InterruptedRunError as error:
-        error.do = "continue with: " + _this_command()
-        click.echo(_clean_line(), err=True, nl=False)
-        raise
-    except GenderclsError:
-        click.echo(_clean_line(), err=True, nl=False)
-        raise
-
-
-def _clean_line() -> str:
-    """What undoes a progress line that its process left in the terminal, with the cursor hidden."""
-    return "\r\x1b[2K\x1b[?25h" if sys.stderr.isatty() else ""
 
 
 @main.group(short_help="The face detector that --faces needs.")
@@ -264,6 +227,7 @@ def download(source: str | None) -> None:
 @_everywhere
 def train(recipe: str, changes: tuple[str, ...], classes: str | None, out: Path | None, **values: Any) -> None:
     """Train on the labelled photos in DATA: CelebA, FairFace, a CSV, or one folder per class."""
+    from gendercls import process
     from gendercls.console import trained
     from gendercls.train.folder import default_run_folder
     from gendercls.train.recipe import load_recipe
@@ -279,9 +243,9 @@ def train(recipe: str, changes: tuple[str, ...], classes: str | None, out: Path 
     )
     try:
         with trained.training_progress(options.recipe.epoch_line) as report:
-            result = run_train(options, report, _stop_when_asked())
+            result = run_train(options, report, process.stop_when_asked())
     except InterruptedRunError as error:
-        error.do = "continue with: " + _this_command("--resume", "--out", str(options.out))
+        error.do = "continue with: " + process.this_command("--resume", "--out", str(options.out))
         raise
     if _leads():
         trained.show_training(result, options.recipe.epoch_line)
@@ -408,27 +372,3 @@ def _classes(text: str | None) -> tuple[ClassRule, ...] | str | None:
     from gendercls.labels import ALL_ATTRIBUTES, parse_classes
 
     return parse_classes(text) if text and text != ALL_ATTRIBUTES else text
-
-
-def _this_command(*more: str) -> str:
-    """The command as it was typed, with what has to be added to it; ``--restart`` would lose what is there."""
-    typed = [word for word in sys.argv[1:] if word != "--restart"]
-    added = [word for word in more if word not in typed] if "--out" in typed else list(more)
-    return shlex.join(["gendercls", *typed, *added])
-
-
-def _stop_when_asked() -> Callable[[], bool]:
-    """Whether Ctrl-C or SIGTERM came; the second time it ends at once.
-
-    One of each is no second time: on Ctrl-C torchrun sends SIGTERM after what the terminal sent.
-    """
-    asked: set[int] = set()
-
-    def stop(number: int, _: object) -> None:
-        if number in asked:
-            raise InterruptedRunError("interrupted before the state could be saved")
-        asked.add(number)
-
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, stop)
-    return lambda: bool(asked)

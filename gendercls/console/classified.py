@@ -23,8 +23,8 @@ from gendercls.console import (
 )
 
 if TYPE_CHECKING:
-    from gendercls.classify.run import Progress as ClassifyProgress
-    from gendercls.classify.run import Summary
+    from gendercls.classify.summary import Progress as ClassifyProgress
+    from gendercls.classify.summary import Summary
     from gendercls.classify.scores import ClassScores, Scores
     from gendercls.classify.tally import Tally
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from gendercls import Classifier
 from gendercls.classify import provider, session
-from gendercls.classify.run import ClassifyOptions, Summary, classify
+from gendercls.classify.run import ClassifyOptions, classify
+from gendercls.classify.summary import Summary
 from gendercls.classify.session import CUDA_BATCH, Device, Session
 from gendercls.errors import DeviceError, ModelError, OutputError
 from gendercls.modelfile import read_model_file

@@ -1,0 +1,81 @@
+"""What a run says of itself while it goes on, and what it gave in the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from gendercls.classify.tally import Tally
+from gendercls.records import without_nan
+from gendercls.stats import Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is. total: None until the listing has been counted; rate: photos per second of late."""
+
+    done: int
+    failed: int
+    total: int | None
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run gave.
+
+    kept: files whose rows an earlier run had written. seconds, unfamiliar: of this run alone; the second is the share
+    of images that are unlike those the model was validated on, of those where that is known.
+    """
+
+    out: Path
+    tally: Tally
+    kept: int
+    seconds: float
+    device: str
+    why_not_cuda: str
+    precision: str
+    model: str
+    threshold: float
+    label_source: str
+    label_matches: dict[str, int]
+    unfamiliar: Rate
+    notes: tuple[str, ...]
+    warning: str
+
+    @property
+    def rate(self) -> float:
+        """Photos per second that this run classified."""
+        return (self.tally.files - self.kept) / max(self.seconds, 1e-9)
+
+    def to_json(self) -> str:
+        """All of it for programs; shares are 0 to 1, intervals are 95 % Wilson."""
+        tally, scores = self.tally, self.tally.scores()
+        content = {
+            "out": str(self.out),
+            "files": tally.files,
+            "photos_by_faces": tally.photos_by_faces() if tally.has_faces else None,
+            "answered": tally.answered,
+            "uncertain": tally.uncertain,
+            "failed": tally.failed,
+            "failures": dict(tally.failures),
+            "not_photos": tally.not_photos,
+            "shares": {name: asdict(rate) for name, rate in tally.shares().items()},
+            "scores": scores.to_dict() if scores else None,
+            "labels": {"source": self.label_source, **self.label_matches} if self.label_source else None,
+            "unfamiliar": asdict(self.unfamiliar) if self.unfamiliar.total else None,
+            "device": self.device,
+            "precision": self.precision,
+            "model": self.model,
+            "confidence_threshold": self.threshold,
+            "kept_files": self.kept,
+            "seconds": self.seconds,
+            "photos_per_second": self.rate,
+        }
+        # A name that is not UTF-8 becomes JSON's own \\u.
+        return json.dumps(without_nan(content), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+
+Report = Callable[[Progress], None]

@@ -1,0 +1,80 @@
+"""A typed command as a process: its signals, its guard, and the words that continue it."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+
+import click
+
+from gendercls.errors import GenderclsError, InterruptedRunError
+from gendercls.guard import Watch, stand_guard
+
+_MOST_IN_A_ROW = 20
+"""When so many photos end the process that reads them one after another, memory or the disk is at fault."""
+
+
+def guarded(patience: float, *, quiet: bool, is_retry: bool) -> Watch:
+    """From here on in a process that may die of a photo: another one sees to it that the work goes on.
+
+    Raises as `stand_guard` does, in the other process.
+    """
+
+    def tell(line: str) -> None:
+        if not quiet:
+            click.echo(f"{_clean_line()}gendercls: {line}", err=True)
+
+    try:
+        return stand_guard(patience, None if is_retry else _MOST_IN_A_ROW, tell)
+    except InterruptedRunError as error:
+        error.do = "continue with: " + this_command()
+        click.echo(_clean_line(), err=True, nl=False)
+        raise
+    except GenderclsError:
+        click.echo(_clean_line(), err=True, nl=False)
+        raise
+
+
+def _clean_line() -> str:
+    """What undoes a progress line that its process left in the terminal, with the cursor hidden."""
+    return "\r\x1b[2K\x1b[?25h" if sys.stderr.isatty() else ""
+
+
+def interrupt_when_asked() -> None:
+    """Ctrl-C and SIGTERM raise KeyboardInterrupt from here on, unless Ctrl-C was ignored when the process began."""
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        if kind == signal.SIGTERM or signal.getsignal(kind) is not signal.SIG_IGN:
+            signal.signal(kind, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
+    """Once: whoever sends a signal to all processes has it forwarded by the guard too."""
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def stop_when_asked() -> Callable[[], bool]:
+    """Whether Ctrl-C or SIGTERM came; the second time it ends at once.
+
+    One of each is no second time: on Ctrl-C torchrun sends SIGTERM after what the terminal sent.
+    """
+    asked: set[int] = set()
+
+    def stop(number: int, _: object) -> None:
+        if number in asked:
+            raise InterruptedRunError("interrupted before the state could be saved")
+        asked.add(number)
+
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, stop)
+    return lambda: bool(asked)
+
+
+def this_command(*more: str) -> str:
+    """The command as it was typed, with what has to be added to it; ``--restart`` would lose what is there."""
+    typed = [word for word in sys.argv[1:] if word != "--restart"]
+    added = [word for word in more if word not in typed] if "--out" in typed else list(more)
+    return shlex.join(["gendercls", *typed, *added])
