@@ -23,9 +23,9 @@ from gendercls.console import (
 )
 
 if TYPE_CHECKING:
+    from gendercls.classify.scores import ClassScores, Scores
     from gendercls.classify.summary import Progress as ClassifyProgress
     from gendercls.classify.summary import Summary
-    from gendercls.classify.scores import ClassScores, Scores
     from gendercls.classify.tally import Tally
 
 _UNFAMILIAR = 0.25  # five times the share among a model's own validation photos
