@@ -38,9 +38,9 @@ NO_MEMORY = (
 class Gpu:
     """A GPU whose memory holds ``photos`` at once, on which ``free`` bytes are said to be free.
 
-    runs: how many photos each run had; went_well: how many of the runs did; sessions: how many were opened; at_once: the
-    most runs at one time; fails_after: runs that go well before all fail with ``failure``; poison: a red of the upper
-    left pixel at which each fails.
+    runs: how many photos each run had; went_well: how many of the runs did; sessions: how many were opened; at_once:
+    the most runs at one time; fails_after: runs that go well before all fail with ``failure``; poison: a red of the
+    upper left pixel at which each fails.
     """
 
     photos: int = 1024
