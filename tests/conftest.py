@@ -188,7 +188,6 @@ def attribute_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         thresholds=(),
         self_test=SelfTest((1,), ((0.5, 0.5, 0.5),), 1.0),
         independent=True,
-        format=(1, 1),
     )
 
     def with_it() -> bytes:

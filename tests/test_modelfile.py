@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from gendercls.errors import ModelError
 from gendercls.images import Preprocessing
 from gendercls.labels import ClassRule
-from gendercls.modelfile import read_model_file, scan_onnx, shipped_model
+from gendercls.modelfile import read_model_file, scan_onnx, shipped_model, shipped_models
 from gendercls.spec import GateFigures, ModelSpec, SelfTest
 
 SPEC = ModelSpec(
@@ -232,11 +232,17 @@ def test_many_nested_graphs_are_scanned_quickly() -> None:
     assert time.monotonic() - began < 5
 
 
-def test_one_model_is_shipped() -> None:
-    """The package has exactly one model, and its spec reads."""
-    path = shipped_model()
-    assert [other.name for other in path.parent.glob("*.onnx")] == [path.name]
-    assert read_model_file(path).spec.class_names == ("female", "male")
+def test_one_network_is_shipped_in_two_precisions() -> None:
+    """The package has one file of each; both are of one checkpoint and promise the same."""
+    paths = shipped_models()
+    assert set(shipped_model().parent.glob("*.onnx")) == set(paths.values())
+    assert paths.keys() == {"fp32", "int8"}
+    by_float, by_int8 = (read_model_file(paths[precision]) for precision in ("fp32", "int8"))
+    for said in ("name", "classes", "preprocessing", "temperature", "thresholds", "familiar_norm"):
+        assert getattr(by_float.spec, said) == getattr(by_int8.spec, said), said
+    assert by_float.spec.provenance["checkpoint_sha256"] == by_int8.spec.provenance["checkpoint_sha256"]
+    assert by_float.spec.class_names == ("female", "male")
+    assert len(by_int8.data) < 0.6 * len(by_float.data)
 
 
 def test_an_installation_without_a_model_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gendercls.classify.classifier import Classifier, Prediction
 from gendercls.classify.output import Begun, Journal, PhotoRows, begun_with, check_folder, check_free, files_of
 from gendercls.classify.rows import NO_FACE, Columns, Row, path_field
@@ -22,6 +24,7 @@ from gendercls.errors import GenderclsError, InterruptedRunError, OutputError, U
 from gendercls.faces import LEAST_SIDE
 from gendercls.guard import Watch
 from gendercls.modelfile import Precision
+from gendercls.shares import Share, rogan_gladen
 from gendercls.sources import Listing, Photo, RefusedPhoto
 from gendercls.stats import wilson
 
@@ -294,8 +297,19 @@ class _Run:
             _row(photo, prediction, number, truth, is_scored) for number, prediction in enumerate(predictions, start=1)
         ]
 
+    def _corrected(self) -> tuple[dict[str, Share], str]:
+        """The shares without the classifier's errors, and on which photos those were counted."""
+        spec, tally = self.classifier.spec, self.tally
+        # With a threshold other photos are answered than those whose errors are known.
+        if not spec.figures or not spec.figures[0].confusion or self.classifier.threshold > 0:
+            return {}, ""
+        names = self.classifier.answers.names
+        shares = rogan_gladen(np.array([tally.labels[n] for n in names]), np.array(spec.figures[0].confusion))
+        return dict(zip(names, shares or [], strict=False)), spec.figures[0].on if shares else ""
+
     def summary(self, kept: int, seconds: float) -> Summary:
         session, truth = self.classifier.session, self.truth
+        corrected, corrected_by = self._corrected()
         return Summary(
             out=self.options.out,
             tally=self.tally,
@@ -309,6 +323,8 @@ class _Run:
             label_source=truth.source if truth else "",
             label_matches=dict(truth.matches) if truth else {},
             unfamiliar=wilson(self.familiarity[True], self.familiarity[True] + self.familiarity[False]),
+            corrected=corrected,
+            corrected_by=corrected_by,
             notes=tuple(self.notes),
             warning=self.classifier.model.warning,
         )

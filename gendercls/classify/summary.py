@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gendercls.classify.tally import Tally
 from gendercls.records import without_nan
+from gendercls.shares import Share
 from gendercls.stats import Rate
 
 
@@ -27,7 +28,9 @@ class Summary:
     """What a run gave.
 
     kept: files whose rows an earlier run had written. seconds, unfamiliar: of this run alone; the second is the share
-    of images that are unlike those the model was validated on, of those where that is known.
+    of images that are unlike those the model was validated on, of those where that is known. corrected: each class's
+    share without the classifier's errors, if these are as frequent as where corrected_by says; empty where that is not
+    known.
     """
 
     out: Path
@@ -42,6 +45,8 @@ class Summary:
     label_source: str
     label_matches: dict[str, int]
     unfamiliar: Rate
+    corrected: dict[str, Share]
+    corrected_by: str
     notes: tuple[str, ...]
     warning: str
 
@@ -63,6 +68,8 @@ class Summary:
             "failures": dict(tally.failures),
             "not_photos": tally.not_photos,
             "shares": {name: asdict(rate) for name, rate in tally.shares().items()},
+            "corrected_shares": {name: asdict(share) for name, share in self.corrected.items()} or None,
+            "corrected_by": self.corrected_by or None,
             "scores": scores.to_dict() if scores else None,
             "labels": {"source": self.label_source, **self.label_matches} if self.label_source else None,
             "unfamiliar": asdict(self.unfamiliar) if self.unfamiliar.total else None,

@@ -60,7 +60,9 @@ def show_summary(summary: Summary) -> None:
         note(f"ran on the CPU: {summary.why_not_cuda}")
     for line in summary.notes:
         note(line)
-    stderr.print(_shares(tally))
+    stderr.print(_shares(summary))
+    if summary.corrected:
+        note(f"corrected: if errors are as frequent as on {summary.corrected_by}")
     if tally.has_faces:
         _show_faces(tally)
     elif summary.unfamiliar.low > _UNFAMILIAR:
@@ -98,15 +100,20 @@ def headline(summary: Summary) -> str:
     )
 
 
-def _shares(tally: Tally) -> Table:
+def _shares(summary: Summary) -> Table:
+    """As counted, and without the classifier's errors."""
+    tally = summary.tally
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("perceived as")
-    for name in ("faces" if tally.has_faces else "photos", "share", "95 % interval"):
+    corrected = ("corrected", "95 % interval") if summary.corrected else ()
+    for name in ("faces" if tally.has_faces else "photos", "share", "95 % interval", *corrected):
         table.add_column(name, justify="right")
     for name, rate in tally.shares().items():
-        table.add_row(
-            Text(printable(name)), f"{rate.count:,}", *_share_cells(rate.value, rate.low, rate.high, rate.total)
-        )
+        cells = [*_share_cells(rate.value, rate.low, rate.high, rate.total)]
+        if name in summary.corrected:
+            share = summary.corrected[name]
+            cells += _share_cells(share.value, share.low, share.high, rate.total)
+        table.add_row(Text(printable(name)), f"{rate.count:,}", *cells)
     return table
 
 

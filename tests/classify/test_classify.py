@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 
@@ -24,7 +25,8 @@ import pytest
 from gendercls import Classifier
 from gendercls.cli import main
 from gendercls.images import decode
-from gendercls.stats import wilson
+from gendercls.shares import Share, rogan_gladen
+from gendercls.stats import Rate, wilson
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Take = Callable[..., list[Path]]
@@ -268,10 +270,20 @@ def test_the_summary_says_what_the_csv_adds_up_to(finished: Path, copy: Path, ru
     assert {name: (s["count"], s["low"]) for name, s in said["shares"].items()} == {
         n: (r.count, r.low) for n, r in shares.items()
     }
+    figure = Classifier(device="cpu").spec.figures[0]
+    corrected = rogan_gladen(np.array([labels[name] for name in CLASSES]), np.array(figure.confusion))
+    assert corrected is not None
+    assert list(said["corrected_shares"].values()) == list(map(asdict, corrected))
+    assert said["corrected_by"] == figure.on
+
+    def cells(share: Rate | Share) -> str:
+        return f"{100 * share.value:.2f} % {100 * share.low:.2f}–{100 * share.high:.2f}"
+
     text = re.sub(r"in \S+ s \(\S+/s\)", "in TIME", done.stderr)
     assert [" ".join(line.split()) for line in text.splitlines()] == [
-        "perceived as photos share 95 % interval",
-        *(f"{n} {r.count} {100 * r.value:.2f} % {100 * r.low:.2f}–{100 * r.high:.2f}" for n, r in shares.items()),
+        "perceived as photos share 95 % interval corrected 95 % interval",
+        *(f"{n} {r.count} {cells(r)} {cells(c)}" for (n, r), c in zip(shares.items(), corrected, strict=True)),
+        f"corrected: if errors are as frequent as on {figure.on}",
         "failed: 1 photo: 1 damaged photo",
         "not photos: 1 file",
         f"21 photos in TIME on cpu, {said['precision']}, {said['model']}: 20 with a label, 1 failed",
@@ -285,6 +297,7 @@ def test_precision_and_recall_say_of_what_they_are(copy: Path, celeba: Path, run
     done = run(copy, "--force", "--labels", celeba, "--min-confidence", 0.97, "--json")
     scores = json.loads(done.stdout)["scores"]
     assert scores["coverage"]["value"] < 1
+    assert json.loads(done.stdout)["corrected_shares"] is None  # other photos are answered than the errors are known of
     lines = [" ".join(line.split()) for line in done.stderr.splitlines()]
     table = lines[lines.index("of the answered precision recall") + 1 :][: len(CLASSES)]
     for name, line in zip(CLASSES, table, strict=True):
@@ -548,7 +561,7 @@ def test_a_retry_counts_each_label_once(copy: Path, run: Run, celeba: Path) -> N
     whole = json.loads(run(copy, "--force", "--labels", celeba, "--json").stdout)
     again = json.loads(run(copy, "--retry-failed", "--labels", celeba, "--json").stdout)
     for summary in (whole, again):
-        for key in ("kept_files", "seconds", "photos_per_second"):
+        for key in ("kept_files", "seconds", "photos_per_second", "unfamiliar"):  # of one run alone
             del summary[key]
     assert again == whole
 
