@@ -149,7 +149,7 @@ _device_option = click.option("--device", default="auto", show_default=True, met
     default=60.0,
     show_default=True,
     metavar="SECONDS",
-    help="A photo that takes longer gets an error row.",
+    help="A photo that takes longer gets an error row, as one that crashes does (on Linux).",
 )
 @click.option("--strict", is_flag=True, help="Exit with 3 when some photo failed.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
@@ -290,7 +290,7 @@ def audit(classes: str | None, as_json: bool, **values: Any) -> None:
     type=click.Choice(["fp32", "fp16", "int8"]),
     default="fp32",
     show_default=True,
-    help="fp16 is for GPUs; int8 is half the file and faster on a CPU. Both give nearly the same answers.",
+    help="fp16 computes in 16 bits on GPUs; int8 is half the file and faster on CPUs. Answers nearly the same.",
 )
 @_everywhere
 def export(**values: Any) -> None:

@@ -119,6 +119,8 @@ def stand_guard(patience: float, most_in_a_row: int | None, tell: Callable[[str]
     watch, guard = Watch(), os.getpid()
     while True:
         watch.rest()
+        if signal.sigtimedwait(asked, 0) is not None:  # between one child's end and the next one's start
+            raise InterruptedRunError("interrupted; rows are kept")
         child = os.fork()
         if child == 0:
             _end_with(guard)
@@ -133,7 +135,7 @@ def _wait(child: int, watch: Watch, patience: float, asked: set[signal.Signals])
     while True:
         came = signal.sigtimedwait(asked | {signal.SIGCHLD}, _LOOK)
         if came is not None and came.si_signo in asked:
-            is_asked, still = True, 0.0
+            is_asked, still = True, still if is_asked else 0.0
             # Ctrl-C reaches all processes in the terminal's foreground, the child too.
             if not (came.si_signo == signal.SIGINT and came.si_code == _FROM_TERMINAL):
                 os.kill(child, came.si_signo)
@@ -146,10 +148,10 @@ def _wait(child: int, watch: Watch, patience: float, asked: set[signal.Signals])
             if still >= (min(patience, _TO_END) if is_asked else patience):
                 os.kill(child, signal.SIGKILL)
                 _ended(child, 0)
-                fault = f"took more than {patience:g} s"
+                fault = "did not end by itself" if is_asked else f"took more than {patience:g} s"
         if fault is not None:
             if is_asked:
-                raise InterruptedRunError("interrupted, and ended from outside since it did not end; rows are kept")
+                raise InterruptedRunError(f"interrupted; the process that worked {fault}; rows are kept")
             return fault
 
 
@@ -176,6 +178,11 @@ def _learn(watch: Watch, fault: str, most_in_a_row: int | None, tell: Callable[[
         raise GenderclsError(
             f"the process that worked {fault}, while no photo was under way",
             do="repeat the command, which continues; if this happens again, gendercls doctor examines the machine",
+        )
+    if watch.is_again and number < watch.careful.start:  # a photo that went well before
+        raise GenderclsError(
+            f"photos end the process that read them which it had read before; the last time it {fault}",
+            do="see that memory and the photos' disk are sound, and repeat the command, which continues",
         )
     if number in watch.careful:
         watch.lethal[number] = fault

@@ -33,8 +33,9 @@ def rogan_gladen(answers: NDArray[np.integer], confusion: NDArray[np.integer]) -
         answers: how many photos got each class, ``[K]``.
         confusion: counts ``[K, K]`` of labelled photos elsewhere, rows the truth, columns the answer.
 
-    None where that cannot be said: without any answer, or where answers say nothing of the truth. It assumes that the
-    errors of each class are as frequent among these photos as they were there.
+    It assumes that the errors of each class are as frequent among these photos as they were there. None where that
+    cannot be, since there are fewer answers of a class than these errors alone would give; and without any answer, or
+    where answers say nothing of the truth.
 
     Source: Rogan & Gladen 1978 for the estimate. Of two classes the interval is that of Lang & Reiczigel 2014,
     Preventive Veterinary Medicine 113, pages 13-22; of more, percentiles of draws from the Dirichlet posteriors of the
@@ -48,13 +49,16 @@ def rogan_gladen(answers: NDArray[np.integer], confusion: NDArray[np.integer]) -
         if second is None:
             return None
         return [Share(1 - second.value, 1 - second.high, 1 - second.low), second]
-    value = _unmixed(answers / answers.sum(), confusion / rows[:, None])
+    recall = confusion / rows[:, None]
+    if not (recall.diagonal() == recall.max(axis=0)).all():
+        return None
+    value = _unmixed(answers / answers.sum(), recall)
     generator = np.random.default_rng(0)  # the same interval twice
     mixes = generator.dirichlet(answers + 0.5, _DRAWS)
     draws = np.stack([generator.dirichlet(row + 0.5, _DRAWS) for row in confusion], axis=1)
     shares = np.stack([_unmixed(mix, draw) for mix, draw in zip(mixes, draws, strict=True)])
-    low, high = np.percentile(shares, (2.5, 97.5), axis=0)
-    return [Share(*map(float, bounds)) for bounds in zip(value, low, high, strict=True)]
+    found = [_share(*bounds) for bounds in zip(value, *np.percentile(shares, (2.5, 97.5), axis=0), strict=True)]
+    return None if None in found else [share for share in found if share is not None]
 
 
 def _of_two(positive: int, total: int, confusion: NDArray[np.integer]) -> Share | None:
@@ -79,16 +83,17 @@ def _of_two(positive: int, total: int, confusion: NDArray[np.integer]) -> Share 
     variance += of_sensitivity * centre**2 + of_specificity * (1 - centre) ** 2
     shift = 2 * Z95**2 * (centre * of_sensitivity - (1 - centre) * of_specificity)
     half = Z95 * math.sqrt(variance) / youden
-    low, high = (_clipped(centre + shift + side * half) for side in (-1, 1))
-    value = _clipped(value)
-    return Share(value, min(low, value), max(high, value))
+    return _share(value, centre + shift - half, centre + shift + half)
 
 
 def _unmixed(mix: NDArray[np.floating], recall: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The shares ``[K]`` that give that mix of answers by the rows of recall ``[K, K]``, as far as shares can."""
-    shares = np.linalg.lstsq(recall.T, mix, rcond=None)[0].clip(0, 1)
-    return np.asarray(shares / max(shares.sum(), 1e-12))
+    """What ``[K]`` would give that mix of answers by the rows of recall ``[K, K]``; sums to 1, may be below 0."""
+    return np.asarray(np.linalg.lstsq(recall.T, mix, rcond=None)[0])
 
 
-def _clipped(share: float) -> float:
-    return float(min(1.0, max(0.0, share)))
+def _share(value: float, low: float, high: float) -> Share | None:
+    """As a share can be; None where its whole interval could not, so that the errors here must be others."""
+    if high < 0 or low > 1:
+        return None
+    value, low, high = (float(min(1.0, max(0.0, bound))) for bound in (value, low, high))
+    return Share(value, min(low, value), max(high, value))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gendercls.train.run import TrainOptions
 
 RunGendercls = Callable[..., subprocess.CompletedProcess[str]]
+RunBenchmark = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +60,18 @@ def run_gendercls() -> RunGendercls:
         return subprocess.run(
             command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
         )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_benchmark() -> RunBenchmark:
+    """``run_benchmark(name, *args)``: a script of benchmarks/, which finds its neighbours as a person's run does."""
+
+    def run(name: str, *args: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(Path(__file__).parents[1] / "benchmarks" / name), *map(str, args)]
+        env = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+        return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
 
     return run
 
@@ -140,10 +153,10 @@ def small_export(small_run: Path) -> tuple[CalibratedNetwork, onnx.ModelProto, M
 
 
 @pytest.fixture(scope="session")
-def null_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def null_model(tmp_path_factory: pytest.TempPathFactory, run_benchmark: RunBenchmark) -> Path:
     """A model that costs nothing: softmax of a photo's upper left pixel, red against green. Read it only."""
     path = tmp_path_factory.mktemp("null") / "null.onnx"
-    subprocess.run([sys.executable, Path(__file__).parents[1] / "benchmarks" / "null_model.py", path], check=True)
+    run_benchmark("null_model.py", path).check_returncode()
     return path
 
 

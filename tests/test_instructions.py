@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -15,8 +14,10 @@ MOST = 535_000
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
-def test_a_photo_costs_few_instructions_beside_the_network() -> None:
+def test_a_photo_costs_few_instructions_beside_the_network(
+    run_benchmark: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
     """Listing, reading, decoding 8×8 pixels, the row and the journal, with a model that costs nothing."""
-    command = [sys.executable, Path(__file__).parents[1] / "benchmarks" / "instructions.py"]
-    counted = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert 100_000 < counted["instructions_per_photo"] < MOST
+    done = run_benchmark("instructions.py")
+    assert done.returncode == 0, done.stderr
+    assert 100_000 < json.loads(done.stdout)["instructions_per_photo"] < MOST

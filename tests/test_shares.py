@@ -56,12 +56,21 @@ def test_the_interval_holds_the_truth() -> None:
         ([5, 5], [[5, 5], [5, 5]]),
         ([5, 5], [[1, 9], [9, 1]]),
         ([5, 5], [[0, 0], [1, 9]]),
-        ([5, 5], [[1, 0], [1, 1]]),  # one photo is no knowledge
+        ([5, 5, 5], [[10, 10, 10]] * 3),
+        ([30, 60, 10], [[0, 10, 0], [10, 0, 0], [0, 0, 10]]),  # classes that change places
+        ([4700, 300], [[535, 50], [58, 607]]),  # the first one's errors alone would give 400
+        ([100, 0], [[535, 50], [58, 607]]),
+        ([980, 10, 10], [[90, 5, 5], [5, 90, 5], [5, 5, 90]]),
     ],
 )
-def test_where_answers_say_nothing_no_share_is_said(answers: list[int], confusion: list[list[int]]) -> None:
-    """Without answers, and with answers that are no better than chance as far as is known."""
-    found = rogan_gladen(np.array(answers), np.array(confusion))
+def test_where_nothing_can_be_said_no_share_is(answers: list[int], confusion: list[list[int]]) -> None:
+    """Without answers, with answers that say nothing of the truth, and with fewer than the errors would give."""
+    assert rogan_gladen(np.array(answers), np.array(confusion)) is None
+
+
+def test_one_photo_is_hardly_any_knowledge() -> None:
+    """The interval says so."""
+    found = rogan_gladen(np.array([5, 5]), np.array([[1, 0], [1, 1]]))
     assert found is None or found[1].high - found[1].low > 0.9
 
 

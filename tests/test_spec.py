@@ -107,7 +107,7 @@ def specs(draw: st.DrawFn) -> ModelSpec:
         self_test=SelfTest(tuple(seeds), rows, draw(shares)),
         gate=GateFigures(draw(counts), draw(shares), draw(shares), draw(counts), draw(words)),
         independent=independent,
-        familiar_norm=draw(st.none() | numbers),
+        familiar_norm=draw(st.none() | numbers) if minor >= 2 else None,
         format=(FORMAT[0], minor),
     )
 

@@ -17,7 +17,7 @@ import numpy as np
 from gendercls.classify.classifier import Classifier, Prediction
 from gendercls.classify.output import Begun, Journal, PhotoRows, begun_with, check_folder, check_free, files_of
 from gendercls.classify.rows import NO_FACE, Columns, Row, path_field
-from gendercls.classify.summary import Progress, Report, Summary
+from gendercls.classify.summary import Progress, Report, Summary, looks_unfamiliar
 from gendercls.classify.tally import Tally
 from gendercls.classify.truth import TruthTable
 from gendercls.errors import GenderclsError, InterruptedRunError, OutputError, UsageError
@@ -26,7 +26,7 @@ from gendercls.guard import Watch
 from gendercls.modelfile import Precision
 from gendercls.shares import Share, rogan_gladen
 from gendercls.sources import Listing, Photo, RefusedPhoto
-from gendercls.stats import wilson
+from gendercls.stats import Rate, wilson
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,19 +297,25 @@ class _Run:
             _row(photo, prediction, number, truth, is_scored) for number, prediction in enumerate(predictions, start=1)
         ]
 
-    def _corrected(self) -> tuple[dict[str, Share], str]:
-        """The shares without the classifier's errors, and on which photos those were counted."""
-        spec, tally = self.classifier.spec, self.tally
-        # With a threshold other photos are answered than those whose errors are known.
-        if not spec.figures or not spec.figures[0].confusion or self.classifier.threshold > 0:
+    def _corrected(self, unfamiliar: Rate) -> tuple[dict[str, Share], str]:
+        """The shares if errors are as frequent as on photos where they were counted, and which photos those were."""
+        spec, tally, names = self.classifier.spec, self.tally, self.classifier.answers.names
+        counted = spec.figures[0] if spec.figures else None
+        confusion = np.array(counted.confusion if counted is not None else [])
+        if counted is None or confusion.shape != (len(names), len(names)) or confusion.min() < 0:
             return {}, ""
-        names = self.classifier.answers.names
-        shares = rogan_gladen(np.array([tally.labels[n] for n in names]), np.array(spec.figures[0].confusion))
-        return dict(zip(names, shares or [], strict=False)), spec.figures[0].on if shares else ""
+        # Of other answers no errors are known: of some photos only, of faces that were found, of other kinds of photos.
+        # Where these photos have labels, their own are.
+        has_labels = self.truth is not None and tally.scores() is not None
+        if self.classifier.threshold > 0 or self.options.faces or has_labels or looks_unfamiliar(unfamiliar):
+            return {}, ""
+        shares = rogan_gladen(np.array([tally.labels[name] for name in names]), confusion)
+        return (dict(zip(names, shares, strict=True)), counted.on) if shares is not None else ({}, "")
 
     def summary(self, kept: int, seconds: float) -> Summary:
         session, truth = self.classifier.session, self.truth
-        corrected, corrected_by = self._corrected()
+        unfamiliar = wilson(self.familiarity[True], self.familiarity[True] + self.familiarity[False])
+        corrected, corrected_by = self._corrected(unfamiliar)
         return Summary(
             out=self.options.out,
             tally=self.tally,
@@ -322,7 +328,7 @@ class _Run:
             threshold=self.classifier.threshold,
             label_source=truth.source if truth else "",
             label_matches=dict(truth.matches) if truth else {},
-            unfamiliar=wilson(self.familiarity[True], self.familiarity[True] + self.familiarity[False]),
+            unfamiliar=unfamiliar,
             corrected=corrected,
             corrected_by=corrected_by,
             notes=tuple(self.notes),

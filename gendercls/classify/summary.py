@@ -12,6 +12,8 @@ from gendercls.records import without_nan
 from gendercls.shares import Share
 from gendercls.stats import Rate
 
+_UNFAMILIAR = 0.25  # five times the share among a model's own validation photos
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -29,8 +31,7 @@ class Summary:
 
     kept: files whose rows an earlier run had written. seconds, unfamiliar: of this run alone; the second is the share
     of images that are unlike those the model was validated on, of those where that is known. corrected: each class's
-    share without the classifier's errors, if these are as frequent as where corrected_by says; empty where that is not
-    known.
+    share if the classifier's errors are as frequent as where corrected_by says; empty where that cannot be said.
     """
 
     out: Path
@@ -51,12 +52,17 @@ class Summary:
     warning: str
 
     @property
+    def looks_unfamiliar(self) -> bool:
+        """Whether the model was not made for photos such as these."""
+        return looks_unfamiliar(self.unfamiliar)
+
+    @property
     def rate(self) -> float:
         """Photos per second that this run classified."""
         return (self.tally.files - self.kept) / max(self.seconds, 1e-9)
 
     def to_json(self) -> str:
-        """All of it for programs; shares are 0 to 1, intervals are 95 % Wilson."""
+        """All of it for programs; shares are 0 to 1, intervals of 95 %: docs/shares.md."""
         tally, scores = self.tally, self.tally.scores()
         content = {
             "out": str(self.out),
@@ -83,6 +89,11 @@ class Summary:
         }
         # A name that is not UTF-8 becomes JSON's own \\u.
         return json.dumps(without_nan(content), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+
+def looks_unfamiliar(share: Rate) -> bool:
+    """Of the share of photos that are unlike the model's own: whether it was not made for such photos."""
+    return share.low > _UNFAMILIAR
 
 
 Report = Callable[[Progress], None]

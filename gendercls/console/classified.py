@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from gendercls.classify.summary import Summary
     from gendercls.classify.tally import Tally
 
-_UNFAMILIAR = 0.25  # five times the share among a model's own validation photos
-
 
 @contextmanager
 def classify_progress(quiet: bool) -> Iterator[Callable[[ClassifyProgress], None]]:
@@ -62,10 +60,10 @@ def show_summary(summary: Summary) -> None:
         note(line)
     stderr.print(_shares(summary))
     if summary.corrected:
-        note(f"corrected: if errors are as frequent as on {summary.corrected_by}")
+        note(f"corrected: if errors are as frequent as on {summary.corrected_by} (docs/shares.md)")
     if tally.has_faces:
         _show_faces(tally)
-    elif summary.unfamiliar.low > _UNFAMILIAR:
+    elif summary.looks_unfamiliar:
         warn(
             f"{summary.unfamiliar} of the photos look unlike those the model was validated on: whole scenes, or no "
             "faces at all? --faces finds faces first"

@@ -283,7 +283,7 @@ def test_the_summary_says_what_the_csv_adds_up_to(finished: Path, copy: Path, ru
     assert [" ".join(line.split()) for line in text.splitlines()] == [
         "perceived as photos share 95 % interval corrected 95 % interval",
         *(f"{n} {r.count} {cells(r)} {cells(c)}" for (n, r), c in zip(shares.items(), corrected, strict=True)),
-        f"corrected: if errors are as frequent as on {figure.on}",
+        f"corrected: if errors are as frequent as on {figure.on} (docs/shares.md)",
         "failed: 1 photo: 1 damaged photo",
         "not photos: 1 file",
         f"21 photos in TIME on cpu, {said['precision']}, {said['model']}: 20 with a label, 1 failed",

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-FUZZ = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
 
-
-def test_every_damaged_photo_has_its_row(celeba: Path) -> None:
+def test_every_damaged_photo_has_its_row(
+    celeba: Path, run_benchmark: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     """Some keep an answer, most have a reason, and all formats are among them."""
-    words = [sys.executable, FUZZ, celeba / "img_align_celeba", "--files", "1500", "--seed", "11"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = run_benchmark("fuzz.py", celeba / "img_align_celeba", "--files", 1500, "--seed", 11)
     assert done.returncode == 0, done.stdout + done.stderr
     said = json.loads(done.stdout)
     assert (said["files"], said["rows"], said["without_a_row"], said["crashed_or_never_ended"]) == (1500, 1500, 0, 0)
