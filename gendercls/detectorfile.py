@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.client
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +95,10 @@ def download_detector(source: str = SOURCE, sha256: str = SHA256) -> tuple[Path,
 
 
 def _fetch(source: str) -> bytes:
+    import http.client  # here, since every command that classifies imports this module, and next to none fetches
+    import urllib.error
+    import urllib.request
+
     try:
         with urllib.request.urlopen(source, timeout=_TIMEOUT) as answer:  # noqa: S310 - its hash is checked
             data: bytes = answer.read(_MOST_BYTES)

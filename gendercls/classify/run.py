@@ -7,13 +7,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from gendercls import __version__
 from gendercls.classify.classifier import Classifier, Prediction
 from gendercls.classify.output import Begun, Journal, PhotoRows, begun_with, check_folder, check_free, files_of
 from gendercls.classify.rows import NO_FACE, Columns, Row, path_field
@@ -144,7 +144,7 @@ def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTabl
             **faces,
         },
         "versions": {
-            "gendercls": version("gendercls"),
+            "gendercls": __version__,
             **{name: _module_version(name) for name in ("onnxruntime", "numpy", "PIL")},
         },
     }

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gendercls.classify.provider import CUDA, SILENT, free_memory, silence, why_no_cuda
 from gendercls.errors import DeviceError, ModelError, UsageError
+from gendercls.machine import available_cores
 from gendercls.modelfile import ModelFile
 
 CPU_BATCH = 8
@@ -120,11 +121,12 @@ class Session:
 
     def _first_run(self, *, may_shrink: bool) -> float:
         """The self-test, with the batch halved until the memory holds it; its difference, as `self_test` gives it."""
-        at_once = _CUDA_RUNS if self.device.is_cuda else 1  # as much memory as the work will take
         while True:
             try:
-                with ThreadPoolExecutor(at_once) as pool:
-                    return max(pool.map(lambda _: self.self_test(), range(at_once)))
+                if not self.device.is_cuda:
+                    return self.self_test()
+                with ThreadPoolExecutor(_CUDA_RUNS) as pool:  # as much memory as the work will take
+                    return max(pool.map(lambda _: self.self_test(), range(_CUDA_RUNS)))
             except DeviceError:
                 if not may_shrink or self.batch_size == 1:
                     raise
@@ -158,8 +160,11 @@ class Session:
         """The largest difference from what the spec promises. Raises ModelError above the spec's tolerance."""
         test = self.model.spec.self_test
         images = test.images(self.model.spec.preprocessing)
-        batches = [images[n : n + self.batch_size] for n in range(0, len(images), self.batch_size)]
-        answer = np.concatenate([self.run(batch) for batch in batches])
+        # On a CPU one by one, so that all cores have some; no bit depends on it, and a command starts the sooner.
+        size, cores = (self.batch_size, 1) if self.device.is_cuda else (1, available_cores())
+        batches = [images[n : n + size] for n in range(0, len(images), size)]
+        with ThreadPoolExecutor(cores) as pool:
+            answer = np.concatenate(list(pool.map(self.run, batches)))
         difference = float(np.abs(answer - np.array(test.probabilities)).max())
         if not difference <= test.tolerance:  # also when the answer is no number
             raise ModelError(
