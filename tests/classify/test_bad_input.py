@@ -318,7 +318,7 @@ def test_a_model_that_takes_one_photo_at_a_time(folder: Path, run_gendercls: Run
     assert words
     assert said == error(
         f"onnxruntime cannot run the model: {words}",
-        "m.onnx on cpu, 4 photos at once",
+        "m.onnx on cpu, 2 photos at once",
         "choose a smaller --batch-size; if that changes nothing, export the model again",
     )
 
