@@ -118,6 +118,10 @@ class Bench:
     def wait(self, share: float) -> None:
         time.sleep(share * self.usual)
 
+    def until_rows(self, process: Process) -> None:
+        while process.poll() is None and not (self.part.exists() and self.part.read_bytes().count(b"\n") > 1):
+            time.sleep(0.001)
+
     def judge(self, hit: frozenset[str] = frozenset()) -> None:
         """Compare the result with the reference; rows of the photos that were hit may be others."""
         found, wanted = rows(self.out.read_bytes()), rows(self.reference)
@@ -140,50 +144,46 @@ def rows(content: bytes) -> dict[str, list[str]]:
 # --- the process ------------------------------------------------------------------------------------------------
 
 
-def killed(bench: Bench, times: int) -> None:
-    """kill -9 of the command"""
+def ended(bench: Bench, times: int, end: Callable[[Process], None]) -> None:
+    """End a run at a random moment, and go on with it."""
     for _ in range(times):
         bench.clean()
         process = bench.start()
         bench.wait(bench.moments.uniform(0.3, 0.95))
-        process.kill()
+        end(process)
         process.communicate()
-        bench.finish("--force")
+        bench.out.parent.mkdir(exist_ok=True)
+        if not bench.out.exists():
+            bench.finish()
         bench.judge()
+
+
+def killed(bench: Bench, times: int) -> None:
+    """kill -9 of the command"""
+    ended(bench, times, subprocess.Popen.kill)
 
 
 def worker_killed(bench: Bench, times: int) -> None:
     """kill -9 of the process that works"""
-    for _ in range(times):
-        bench.clean()
-        process = bench.start()
-        bench.wait(bench.moments.uniform(0.3, 0.95))
-        with suppress(OSError, ValueError):
+
+    def kill(process: Process) -> None:
+        with suppress(OSError, ValueError, IndexError):  # it has ended, or not yet begun
             child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
             os.kill(child, signal.SIGKILL)
-        process.communicate()
-        if process.returncode != 0:  # no photo was under way
-            bench.finish("--force")
-        bench.judge()
+
+    ended(bench, times, kill)
 
 
 def signalled(kind: signal.Signals) -> Callable[[Bench, int], None]:
     def cause(bench: Bench, times: int) -> None:
-        for _ in range(times):
-            bench.clean()
-            process = bench.start()
-            bench.wait(bench.moments.uniform(0.3, 0.95))
-            process.send_signal(kind)
-            process.communicate()
-            bench.finish("--force")
-            bench.judge()
+        ended(bench, times, lambda process: process.send_signal(kind))
 
     cause.__doc__ = kind.name
     return cause
 
 
 def output_closed(bench: Bench, times: int) -> None:
-    """stdout closed by its reader (`| true`)"""
+    """stdout closed by its reader"""
     for _ in range(times):
         bench.clean()
         words = [word for word in bench.words("--json") if word != "--quiet"]
@@ -244,7 +244,7 @@ def read_only(bench: Bench, times: int) -> None:
         bench.clean()
         with mounted(bench.out.parent, "-t", "tmpfs", "tmpfs"):
             process = bench.start()
-            bench.wait(bench.moments.uniform(0.3, 0.9))
+            bench.until_rows(process)
             done = subprocess.run(["mount", "-o", "remount,ro", bench.out.parent], capture_output=True, text=True)
             process.communicate()
             if done.returncode != 0:
@@ -257,16 +257,7 @@ def read_only(bench: Bench, times: int) -> None:
 
 def folder_vanishes(bench: Bench, times: int) -> None:
     """the output's folder is removed"""
-    for _ in range(times):
-        bench.clean()
-        process = bench.start()
-        bench.wait(bench.moments.uniform(0.3, 0.9))
-        shutil.rmtree(bench.out.parent, ignore_errors=True)
-        process.communicate()
-        bench.out.parent.mkdir(exist_ok=True)
-        if not bench.out.exists():
-            bench.finish()
-        bench.judge()
+    ended(bench, times, lambda _: shutil.rmtree(bench.out.parent, ignore_errors=True))
 
 
 @contextmanager
@@ -375,9 +366,10 @@ def meanwhile(change: Callable[[Path, Path], None], what: str) -> Callable[[Benc
             bench.clean()
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(bench.photos, kept)
-            hit = bench.moments.sample(sorted(bench.photos.iterdir()), 5)
+            photos = sorted(bench.photos.iterdir())
+            hit = bench.moments.sample(photos[len(photos) // 2 :], 5)
             process = bench.start()
-            bench.wait(bench.moments.uniform(0.2, 0.6))
+            bench.until_rows(process)  # the photos are listed, and these are still to come
             for path in hit:
                 change(path, kept / hit[0].name)
             _, said = process.communicate()

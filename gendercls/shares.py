@@ -22,9 +22,6 @@ class Share:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{100 * self.value:.2f} % [{100 * self.low:.2f}, {100 * self.high:.2f}]"
-
 
 def rogan_gladen(answers: NDArray[np.integer], confusion: NDArray[np.integer]) -> list[Share] | None:
     """Each class's share, corrected for the errors that the confusion shows.

@@ -63,31 +63,12 @@ class PhotoFile:
 
 
 @dataclass(frozen=True, slots=True)
-class UnreadableFolder:
-    """A folder that cannot be listed: a row of its own, since nobody knows what it holds."""
+class Unreadable:
+    """What has a row and is not read: a folder that cannot be listed, a photo that has ended a process. reason: why."""
 
     key: str
     path: str
     reason: str
-
-    def read(self) -> bytes:
-        raise PhotoError(f"folder cannot be listed: {self.reason}")
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedPhoto:
-    """A photo that must not be read, for it has ended a process that did."""
-
-    photo: Photo
-    reason: str
-
-    @property
-    def key(self) -> str:
-        return self.photo.key
-
-    @property
-    def path(self) -> str:
-        return self.photo.path
 
     def read(self) -> bytes:
         raise PhotoError(self.reason)
@@ -130,7 +111,7 @@ class Listing:
         stack = [_entries(root, prefix)]
         while stack:
             for key, entry in stack[-1]:
-                if isinstance(entry, UnreadableFolder):
+                if isinstance(entry, Unreadable):
                     yield entry
                 elif entry.is_dir(follow_symlinks=False):
                     stack.append(_entries(entry.path, key + b"/"))
@@ -146,14 +127,14 @@ def readable_name(name: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
-def _entries(folder: bytes, prefix: bytes) -> Iterator[tuple[bytes, os.DirEntry[bytes] | UnreadableFolder]]:
+def _entries(folder: bytes, prefix: bytes) -> Iterator[tuple[bytes, os.DirEntry[bytes] | Unreadable]]:
     """A folder's entries by name, folders compared as if they ended in ``/``: so the whole stream is sorted."""
     try:
         with os.scandir(folder) as entries:
             found = [(_sort_key(entry), entry) for entry in entries if not entry.name.startswith(b".")]
     except OSError as error:
         name = readable_name(prefix.rstrip(b"/") or folder)
-        yield prefix, UnreadableFolder(name, name, error.strerror or str(error))
+        yield prefix, Unreadable(name, name, f"folder cannot be listed: {error.strerror or error}")
         return
     found.sort(key=lambda pair: pair[0])
     for _, entry in found:

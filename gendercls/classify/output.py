@@ -23,6 +23,7 @@ from gendercls.wholefile import whole_file
 FORMAT = (1, 1)
 
 _DYING_SECONDS = 2.0
+"""How long a process that was killed may still hold its lock."""
 
 _SYNC_SECONDS = 10.0
 """Rows of so long may be lost when the machine loses power; when only the process ends, none are."""

@@ -25,7 +25,7 @@ from gendercls.faces import LEAST_SIDE
 from gendercls.guard import Watch
 from gendercls.modelfile import Precision
 from gendercls.shares import Share, rogan_gladen
-from gendercls.sources import Listing, Photo, RefusedPhoto
+from gendercls.sources import Listing, Photo, Unreadable
 from gendercls.stats import Rate, wilson
 
 
@@ -248,7 +248,7 @@ class _Run:
         watch, classifier = self.watch, self.classifier
         classifier.tick = watch.tick
         touchable = (
-            RefusedPhoto(photo, watch.lethal[place]) if place in watch.lethal else photo
+            Unreadable(photo.key, photo.path, watch.lethal[place]) if place in watch.lethal else photo
             for place, photo in enumerate(photos, number)
         )
         watch.reach(number, classifier.ahead)
