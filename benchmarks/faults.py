@@ -248,7 +248,7 @@ def read_only(bench: Bench, times: int) -> None:
             done = subprocess.run(["mount", "-o", "remount,ro", bench.out.parent], capture_output=True, text=True)
             process.communicate()
             if done.returncode != 0:
-                raise CannotBeCausedError(done.stderr.strip())
+                raise CannotBeCausedError(done.stderr.strip().splitlines()[0])
             subprocess.run(["mount", "-o", "remount,rw", bench.out.parent], check=True)
             if not bench.out.exists():
                 bench.finish()
@@ -406,6 +406,8 @@ def replace(path: Path, other: Path) -> None:
 
 
 def forbid(path: Path, _: Path) -> None:
+    if os.geteuid() == 0:
+        raise CannotBeCausedError("root may read everything")
     path.chmod(0)
 
 
