@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 MOST = 535_000
-"""465,000 were counted, most of them Pillow's; 15 % more is a change that someone should know of."""
+"""474,500 were counted, most of them Pillow's; an eighth more is a change that someone should know of."""
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
