@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gendercls.errors import ModelError, OutputError
+from gendercls.modelfile import scan_onnx
 from gendercls.wholefile import whole_file
 
 SOURCE = (
@@ -40,11 +41,12 @@ def read_detector(path: Path | None) -> DetectorFile:
     """The detector in a file; None takes the downloaded one, whose hash is checked.
 
     Raises:
-        ModelError: there is no such file, or the downloaded one has changed.
+        ModelError: there is no such file, it can be no detector, or the downloaded one has changed.
     """
     place = path or downloaded_detector()
     try:
-        data = place.read_bytes()
+        with place.open("rb") as file:
+            data = file.read(_MOST_BYTES)  # what is larger is cut off, and so refused
     except FileNotFoundError:
         if path is None:
             raise ModelError(
@@ -62,6 +64,16 @@ def read_detector(path: Path | None) -> DetectorFile:
             "the face detector has changed since it was downloaded",
             where=str(place),
             do="get it again: gendercls faces download",
+        )
+    try:
+        is_elsewhere = scan_onnx(data)[1]
+    except (ValueError, IndexError):
+        is_elsewhere = True
+    if is_elsewhere:
+        raise ModelError(
+            "the file is no face detector: no ONNX file, or not all in one, or far too large",
+            where=str(place),
+            do="name another with --face-model, or get it: gendercls faces download",
         )
     return DetectorFile(place, data, sha256)
 

@@ -4,6 +4,9 @@ Decoders are C code that strangers' files go through. One that crashes or never 
 command forks before anything heavy is loaded: the child works, the parent waits. When the child dies of a fault, or
 gets nowhere for long, the parent forks again. The new child finds the rows that are there and goes through the photos
 that were under way one by one; a photo that ends that child too is known by its number, and gets an error row.
+
+A model is a stranger's file too, and a program: one that crashes as it is opened, never ends, or takes all the memory
+that there is ends the command instead.
 """
 
 from __future__ import annotations
@@ -15,18 +18,19 @@ import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NoReturn
 
-from gendercls.errors import GenderclsError, InterruptedRunError
+from gendercls.errors import GenderclsError, InterruptedRunError, ModelError
 
 _FAULTS = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGTRAP", "SIGKILL"}
 """What ends a process that did not mean to end. SIGKILL is also the system's answer to memory that is short."""
 
 _FROM_TERMINAL = 0x80  # SI_KERNEL of siginfo's si_code
-_LOOK = 1.0  # seconds between two looks at the child's progress
+_LOOK = 0.1  # seconds between two looks at the child's progress; a model takes less than a gigabyte meanwhile
 _TO_END = 5.0  # seconds for a child that was asked to end
 _PR_SET_PDEATHSIG = 1
-_NONE_UNDER_WAY = -1
+_NONE_UNDER_WAY, _OPENING = -1, -2
 
 
 class _Shared:
@@ -48,19 +52,33 @@ class _Shared:
 _NUMBER, _AHEAD, _TICKS, _KEPT = range(4)
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What a model may take until it is open and has passed its self-test.
+
+    where: its file. memory: in bytes; an Inception-v3 takes 0.3 GB, and 0.8 for photos of 1,024 × 1,024 pixels, so that
+    enough is left for CUDA's libraries.
+    """
+
+    where: str = "the model that comes with gendercls"
+    seconds: float = 60.0
+    memory: int = 4 << 30
+
+
 @dataclass
 class Watch:
     """What the working process and its guard know of each other.
 
     lethal: by a photo's number in the order of the work, why it must not be touched. careful: numbers of photos that
     are done one at a time. is_again: whether the process goes on for one that has died. began: when the first one did,
-    in seconds of the monotonic clock.
+    in seconds of the monotonic clock. opening: what a model may take meanwhile.
     """
 
     lethal: dict[int, str] = field(default_factory=dict)
     careful: range = range(0)
     is_again: bool = False
     began: float = field(default_factory=time.monotonic)
+    opening: Opening = Opening()
     _shared: _Shared = field(default_factory=lambda: _Shared(4))
 
     def __post_init__(self) -> None:
@@ -71,8 +89,12 @@ class Watch:
         """The rows of all photos below that number are written; it, and at most ``ahead`` from it on, are under way."""
         self._shared[_NUMBER], self._shared[_AHEAD] = number, ahead
 
+    def open(self) -> None:
+        """The model is being opened."""
+        self.reach(_OPENING, 0)
+
     def rest(self) -> None:
-        """No photo is under way."""
+        """No photo is under way, nor the model being opened."""
         self.reach(_NONE_UNDER_WAY, 0)
 
     def tick(self) -> None:
@@ -87,7 +109,7 @@ class Watch:
 
     @property
     def under_way(self) -> tuple[int, int]:
-        """What `reach` was told last; -1 and 0 while no photo is under way."""
+        """What `reach` was told last; while no photo is under way 0 ahead of a number below 0."""
         return self._shared[_NUMBER], self._shared[_AHEAD]
 
     @property
@@ -96,7 +118,7 @@ class Watch:
         return self._shared[_NUMBER], self._shared[_TICKS]
 
 
-def stand_guard(patience: float, most_in_a_row: int | None, tell: Callable[[str], None]) -> Watch:
+def stand_guard(patience: float, most_in_a_row: int | None, tell: Callable[[str], None], opening: Opening) -> Watch:
     """Fork, and return in each child, which is to do the work. The parent ends as its last child does.
 
     Args:
@@ -104,8 +126,10 @@ def stand_guard(patience: float, most_in_a_row: int | None, tell: Callable[[str]
         most_in_a_row: when so many photos end a child one after another, the fault is taken not to be theirs; None
             for any number.
         tell: is given a line when a child had to be replaced.
+        opening: what a child's models may take; one that takes more is given up.
 
     Raises:
+        ModelError: in the parent; it is the model that ended a child.
         GenderclsError: in the parent; it is not photos that end the children.
         InterruptedRunError: in the parent; the child was asked to end and did not, or died of it.
     """
@@ -116,7 +140,7 @@ def stand_guard(patience: float, most_in_a_row: int | None, tell: Callable[[str]
     asked.add(signal.SIGTERM)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, asked | {signal.SIGCHLD})
-    watch, guard = Watch(), os.getpid()
+    watch, guard = Watch(opening=opening), os.getpid()
     while True:
         watch.rest()
         if signal.sigtimedwait(asked, 0) is not None:  # between one child's end and the next one's start
@@ -145,14 +169,28 @@ def _wait(child: int, watch: Watch, patience: float, asked: set[signal.Signals])
             is_idle = watch.under_way[0] == _NONE_UNDER_WAY and not is_asked
             still = still + _LOOK if watch.progress == seen and not is_idle else 0.0
             seen = watch.progress
-            if still >= (min(patience, _TO_END) if is_asked else patience):
+            is_opening = watch.under_way[0] == _OPENING
+            most = watch.opening.seconds if is_opening else patience
+            if still >= (min(most, _TO_END) if is_asked else most):
+                fault = "did not end by itself" if is_asked else f"took more than {most:g} s"
+            elif is_opening and _memory(child) > watch.opening.memory:
+                fault = f"took more than {watch.opening.memory / 1e9:.1f} GB of memory"
+            if fault is not None:
                 os.kill(child, signal.SIGKILL)
                 _ended(child, 0)
-                fault = "did not end by itself" if is_asked else f"took more than {patience:g} s"
         if fault is not None:
             if is_asked:
                 raise InterruptedRunError(f"interrupted; the process that worked {fault}; rows are kept")
             return fault
+
+
+def _memory(process: int) -> int:
+    """Bytes that a process holds for itself: neither libraries nor files that are mapped. 0 where no one tells."""
+    try:
+        _, resident, of_files, *_ = Path(f"/proc/{process}/statm").read_bytes().split()
+    except (OSError, ValueError):
+        return 0
+    return (int(resident) - int(of_files)) * mmap.PAGESIZE
 
 
 def _ended(child: int, how: int) -> str | None:
@@ -174,6 +212,13 @@ def _ended(child: int, how: int) -> str | None:
 def _learn(watch: Watch, fault: str, most_in_a_row: int | None, tell: Callable[[str], None]) -> None:
     """What the next child has to know of how the last one ended."""
     number, ahead = watch.under_way
+    if number == _OPENING:
+        raise ModelError(
+            f"opening the model and its self-test {fault}",
+            where=watch.opening.where,
+            do="name another file, such as one made by gendercls export; one that is only slow needs a larger "
+            "--photo-timeout; gendercls doctor examines the machine",
+        )
     if number == _NONE_UNDER_WAY or number in watch.lethal:
         raise GenderclsError(
             f"the process that worked {fault}, while no photo was under way",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ _INSIDE = {
 }
 _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
 _DEEPEST = 32
+_MOST_FIELDS = 5_000_000  # read in seconds; the shipped models have 9,000 and 15,000
+_MOST_METADATA = 1 << 24  # bytes of an entry
+_MOST_BYTES = (1 << 31) - 1  # protobuf's own bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +101,15 @@ def read_model_file(path: Path) -> ModelFile:
         ModelError: no such file, no ONNX, external data, no spec, or a spec of another major format.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            # Mapped, so that no more is read of what is no model than shows it. Some file systems share no maps.
+            metadata, is_external = scan_onnx(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
+            data = file.read()
     except OSError as error:
         raise ModelError(
             f"the model cannot be read: {error.strerror}", where=str(path), do="check the path given with --model"
         ) from None
-    try:
-        metadata, is_external = scan_onnx(data)
-    except (ValueError, IndexError, UnicodeDecodeError):
+    except (ValueError, IndexError):  # an empty file cannot be mapped, which is a ValueError too
         raise ModelError(
             "the model is no ONNX file, or a damaged one", where=str(path), do="give a file made by gendercls export"
         ) from None
@@ -121,35 +126,44 @@ def read_model_file(path: Path) -> ModelFile:
     return ModelFile(path, data, hashlib.sha256(data).hexdigest(), parse_spec(metadata[METADATA_KEY], str(path)))
 
 
-def scan_onnx(data: bytes) -> tuple[dict[str, str], bool]:
+def scan_onnx(data: bytes | mmap.mmap) -> tuple[dict[str, str], bool]:
     """An ONNX file's metadata, and whether any of its tensors lies in another file.
 
     Raises:
-        ValueError: the bytes are no protobuf, or hold no graph.
+        ValueError, IndexError: the bytes are no protobuf, hold no graph, or more than any model does.
     """
+    if len(data) > _MOST_BYTES:
+        raise ValueError("too large")
     metadata: dict[str, str] = {}
-    message, has_graph = memoryview(data), False
-    for number, value in _fields(message):
+    message, has_graph, left = memoryview(data), False, iter(range(_MOST_FIELDS))
+    for number, value in _fields(message, left):
         if number == _MODEL_METADATA:
-            entry = dict(_fields(_bytes(value)))
-            metadata[bytes(_bytes(entry.get(1, b""))).decode()] = bytes(_bytes(entry.get(2, b""))).decode()
+            entry = dict(_fields(_bytes(value), left))
+            metadata[_text(entry.get(1, b""))] = _text(entry.get(2, b""))
         has_graph |= number == _MODEL_GRAPH
     if not has_graph:
         raise ValueError("no graph")
-    return metadata, _is_external("model", message, 0)
+    return metadata, _is_external("model", message, 0, left)
 
 
-def _is_external(kind: str, message: memoryview, depth: int) -> bool:
+def _is_external(kind: str, message: memoryview, depth: int, left: Iterator[int]) -> bool:
     """Whether a message of that kind, or one within it, is a tensor that lies in another file."""
     if depth > _DEEPEST:
         raise ValueError("nested too deeply")
     inside = _INSIDE[kind]
-    for number, value in _fields(message):
+    for number, value in _fields(message, left):
         if kind == "tensor" and (number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value)):
             return True
-        if number in inside and _is_external(inside[number], _bytes(value), depth + 1):
+        if number in inside and _is_external(inside[number], _bytes(value), depth + 1, left):
             return True
     return False
+
+
+def _text(value: int | memoryview | bytes) -> str:
+    text = _bytes(value)
+    if len(text) > _MOST_METADATA:
+        raise ValueError("too long")
+    return bytes(text).decode()
 
 
 def _bytes(value: int | memoryview | bytes) -> memoryview:
@@ -158,12 +172,17 @@ def _bytes(value: int | memoryview | bytes) -> memoryview:
     return memoryview(value)
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Field numbers and values of a protobuf message: integers as int, everything else as its bytes."""
+def _fields(message: memoryview, left: Iterator[int]) -> Iterator[tuple[int, int | memoryview]]:
+    """Field numbers and values of a protobuf message: integers as int, everything else as its bytes.
+
+    left: as many as may still be read of the file.
+    """
     at, end = 0, len(message)
     while at < end:
         key, at = _varint(message, at)
         number, kind = key >> 3, key & 7
+        if number == 0 or next(left, None) is None:
+            raise ValueError("no field, or too many")
         if kind == 0:
             value, at = _varint(message, at)
             yield number, value
@@ -174,7 +193,7 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             size = 8 if kind == 1 else 4
         else:
             raise ValueError(f"wire type {kind}")
-        if number == 0 or at + size > end:
+        if at + size > end:
             raise ValueError("cut off")
         yield number, message[at : at + size]
         at += size

@@ -2,32 +2,48 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 
 from gendercls.errors import GenderclsError, InterruptedRunError
-from gendercls.guard import Watch, stand_guard
+from gendercls.guard import Opening, Watch, stand_guard
 
 _MOST_IN_A_ROW = 20
 """When so many photos end the process that reads them one after another, memory or the disk is at fault."""
 
+_MEMORY_PER_BYTE = 16
+"""Of a model's file: weights in 4 bits are 8 times as large once they are open, and are held twice for a while."""
 
-def guarded(patience: float, *, quiet: bool, is_retry: bool) -> Watch:
+
+def guarded(patience: float, models: Sequence[Path | None], *, quiet: bool, is_retry: bool) -> Watch:
     """From here on in a process that may die of a photo: another one sees to it that the work goes on.
+
+    Args:
+        patience: seconds for a photo.
+        models: the files to be opened, None for one of gendercls' own.
 
     Raises as `stand_guard` does, in the other process.
     """
+    given, own = [path for path in models if path is not None], Opening()
+    size = sum(os.path.getsize(path) for path in given if os.path.isfile(path))
+    opening = Opening(
+        where=" and ".join(map(str, given)) or own.where,
+        seconds=max(patience, own.seconds),
+        memory=own.memory + _MEMORY_PER_BYTE * size,
+    )
 
     def tell(line: str) -> None:
         if not quiet:
             click.echo(f"{_clean_line()}gendercls: {line}", err=True)
 
     try:
-        return stand_guard(patience, None if is_retry else _MOST_IN_A_ROW, tell)
+        return stand_guard(patience, None if is_retry else _MOST_IN_A_ROW, tell, opening)
     except InterruptedRunError as error:
         error.do = "continue with: " + this_command()
         click.echo(_clean_line(), err=True, nl=False)

@@ -150,19 +150,21 @@ def test_a_downloaded_detector_that_changed_is_refused(
     ("content", "reason"),
     [
         (None, "no such face detector"),
-        (b"no model", "onnxruntime cannot open the model: "),
-        ("shipped", "the file is no YuNet face detector with an input of 640×640"),
+        (b"no model", "the file is no face detector: no ONNX file, or not all in one, or far too large"),
+        ("shipped", "the file is no face detector: no ONNX file, or not all in one, or far too large"),
+        ("null", "the file is no YuNet face detector with an input of 640×640"),
     ],
 )
 def test_another_file_is_no_detector(
-    tmp_path: Path, run_gendercls: Run, celeba: Path, content: bytes | str | None, reason: str
+    tmp_path: Path, run_gendercls: Run, celeba: Path, null_model: Path, content: bytes | str | None, reason: str
 ) -> None:
-    """A missing file, one that is no model, and a model of something else."""
+    """A missing file, one that is no model, one that is too large, and a model of something else."""
     from gendercls.modelfile import shipped_model
 
     file = tmp_path / "x.onnx"
     if content is not None:
-        file.write_bytes(content if isinstance(content, bytes) else shipped_model().read_bytes())
+        models = {"shipped": shipped_model(), "null": null_model}
+        file.write_bytes(content if isinstance(content, bytes) else models[content].read_bytes())
     done = run_gendercls("classify", celeba, "--out", tmp_path / "o.csv", "--faces", "--face-model", file)
     assert done.returncode == 1
     assert done.stderr.startswith(f"Error: {reason}")

@@ -162,10 +162,10 @@ def test_a_retry_goes_on_too(
     assert_others_have_their_answers(folder)
 
 
-def test_a_crash_that_no_photo_caused_is_an_error(
+def test_a_model_that_crashes_is_an_error(
     photos: Callable[..., Path], tmp_path: Path, null_model: Path, run_gendercls: Run
 ) -> None:
-    """Here while onnxruntime opens the model."""
+    """It is named, and nothing is tried again."""
     (tmp_path / "sitecustomize.py").write_text(
         "import ctypes, onnxruntime\nonnxruntime.InferenceSession = lambda *_, **__: ctypes.string_at(0)\n"
     )
@@ -173,8 +173,20 @@ def test_a_crash_that_no_photo_caused_is_an_error(
     done = run_gendercls(*command(photos(), null_model), env={"PYTHONPATH": path})
     assert (done.returncode, done.stderr) == (
         1,
-        "Error: the process that worked crashed (SIGSEGV), while no photo was under way\n"
-        "  do:    repeat the command, which continues; if this happens again, gendercls doctor examines the machine\n",
+        "Error: opening the model and its self-test crashed (SIGSEGV)\n"
+        f"  where: {null_model}\n"
+        "  do:    name another file, such as one made by gendercls export; one that is only slow needs a larger "
+        "--photo-timeout; gendercls doctor examines the machine\n",
+    )
+
+
+def test_a_crash_that_neither_a_photo_nor_the_model_caused_is_an_error() -> None:
+    """What to do is said all the same."""
+    with pytest.raises(GenderclsError) as caught:
+        guard._learn(Watch(), SEGFAULT, 20, lambda line: None)
+    assert str(caught.value) == (
+        "the process that worked crashed (SIGSEGV), while no photo was under way\n"
+        "  do:    repeat the command, which continues; if this happens again, gendercls doctor examines the machine"
     )
 
 

@@ -40,11 +40,11 @@ def inside() -> TensorProto:
     return numpy_helper.from_array(np.float32([1, 2]), "weight")
 
 
-def outside() -> TensorProto:
+def outside(location: str = "weights.bin") -> TensorProto:
     """A tensor whose numbers lie in another file."""
     tensor = TensorProto(name="weight", data_type=TensorProto.FLOAT, dims=[2])
     tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="weights.bin")
+    tensor.external_data.add(key="location", value=location)
     return tensor
 
 
@@ -140,6 +140,13 @@ def test_tensors_in_another_file_are_found(tmp_path: Path, place: str) -> None:
     )
 
 
+@pytest.mark.parametrize("location", ["/etc/passwd", "../../../etc/passwd", "", "*/_ORT_MEM_ADDR_/*"])
+def test_wherever_the_other_file_lies(tmp_path: Path, location: str) -> None:
+    """Nobody looks for it: not outside the model's folder, and not at onnxruntime's name for an address in memory."""
+    data = file_of(as_graph(tensors=[outside(location)]), gendercls=SPEC.to_json())
+    assert refusal(tmp_path / "m.onnx", data).startswith("the model keeps its weights in another file\n")
+
+
 @pytest.mark.parametrize("field", ["data_location", "external_data"])
 def test_either_sign_of_external_data_is_enough(field: str) -> None:
     """Of the two fields that say so, each alone makes a tensor external."""
@@ -162,12 +169,22 @@ NO_ONNX = "the model is no ONNX file, or a damaged one\n  where: FILE\n  do:    
         GOOD[: len(GOOD) // 2],
         onnx.ModelProto(ir_version=8).SerializeToString(),
         b"\x38\x01",  # the graph as a number
+        b"\0\0" + GOOD,  # a field without a number
         nested(11, 0),
     ],
 )
 def test_what_is_no_onnx_file_is_refused(tmp_path: Path, data: bytes) -> None:
     """Text, a picture, a truncated file, a model without a graph or nested without sense: all one message."""
     assert refusal(tmp_path / "m.onnx", data) == NO_ONNX
+
+
+@pytest.mark.parametrize(("bound", "most"), [("_MOST_BYTES", 500), ("_MOST_METADATA", 100), ("_MOST_FIELDS", 20)])
+def test_a_file_beyond_all_bounds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: str, most: int
+) -> None:
+    """One of more bytes than ONNX has, of endless metadata, and one of so many parts that reading it takes for ever."""
+    monkeypatch.setattr(f"gendercls.modelfile.{bound}", most)
+    assert refusal(tmp_path / "m.onnx", GOOD) == NO_ONNX
 
 
 def test_a_file_without_a_spec_is_refused(tmp_path: Path) -> None:
@@ -242,6 +259,7 @@ def test_one_network_is_shipped_in_two_precisions() -> None:
         assert getattr(by_float.spec, said) == getattr(by_int8.spec, said), said
     assert by_float.spec.provenance["checkpoint_sha256"] == by_int8.spec.provenance["checkpoint_sha256"]
     assert by_float.spec.class_names == ("female", "male")
+    assert "/" not in by_float.spec.provenance["recipe_name"]
     assert len(by_int8.data) < 0.6 * len(by_float.data)
 
 

@@ -15,7 +15,6 @@ from PIL import Image
 from gendercls.answers import rounded
 from gendercls.classify.detector import Detector
 from gendercls.classify.pipeline import IN_FLIGHT, in_order
-from gendercls.classify.rows import NO_FACE, UNCERTAIN
 from gendercls.classify.session import Session, runs_on_cuda
 from gendercls.detectorfile import read_detector
 from gendercls.errors import ModelError, PhotoError, UsageError
@@ -23,6 +22,7 @@ from gendercls.faces import AT_LEAST, LEAST_SIDE, Face, face_crop, find_faces
 from gendercls.images import decode_with_size, fit, to_array
 from gendercls.machine import available_cores, has_fast_int8
 from gendercls.modelfile import Precision, read_model_file, shipped_model, shipped_models
+from gendercls.rows import NO_FACE, UNCERTAIN
 from gendercls.sources import Photo, PhotoFile, readable_name
 from gendercls.spec import ModelSpec
 
@@ -90,6 +90,9 @@ class _Pixels:
 
 class Classifier:
     """A model ready to classify.
+
+    A model file is a program. Nothing here stops one that crashes, never ends or takes all the memory there is, as
+    ``gendercls classify`` does on Linux: open what you trust.
 
     Args:
         model: an ONNX file made by ``gendercls export``; None takes the one that comes with gendercls.

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from gendercls.classify.session import Device, create
-from gendercls.detectorfile import DetectorFile
+from gendercls.classify.session import Device, create, first_line
+from gendercls.detectorfile import SHA256, DetectorFile
 from gendercls.errors import ModelError
 from gendercls.faces import SIDE, STRIDES
 
@@ -23,7 +23,7 @@ class Detector:
         device: where the classifier runs, so that both run on one.
 
     Raises:
-        ModelError: onnxruntime cannot open the file, or its input and outputs are not YuNet's.
+        ModelError: onnxruntime cannot open the file or run it, or its input and outputs are not YuNet's.
     """
 
     def __init__(self, file: DetectorFile, device: Device) -> None:
@@ -42,8 +42,23 @@ class Detector:
                 where=str(file.path),
                 do="name one with --face-model, or get it: gendercls faces download",
             )
-        self._outputs = [name for name in outputs if not name.startswith("kps")]  # nothing reads the landmarks
+        # Nothing reads the landmarks.
+        self._shapes = {name: tuple(shape) for name, shape in outputs.items() if not name.startswith("kps")}
+        if file.sha256 != SHA256:  # a stranger's: that it runs and ends is seen before any photo could be blamed
+            self.run(np.zeros((1, 3, SIDE, SIDE), np.float32))
 
     def run(self, pixels: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
-        """Outputs by name, of float32 ``[1, 3, 640, 640]``, BGR, 0 to 255."""
-        return dict(zip(self._outputs, self._session.run(self._outputs, {"input": pixels}), strict=True))
+        """Outputs by name, of float32 ``[1, 3, 640, 640]``, BGR, 0 to 255. Raises ModelError."""
+        try:
+            found = dict(zip(self._shapes, self._session.run([*self._shapes], {"input": pixels}), strict=True))
+        except Exception as error:  # onnxruntime raises a dozen kinds with no common base
+            reason = first_line(error)
+        else:
+            if all(found[name].shape == shape for name, shape in self._shapes.items()):
+                return found
+            reason = "its outputs are not as large as it says"
+        raise ModelError(
+            f"the face detector cannot be run: {reason}",
+            where=str(self.file.path),
+            do="name another with --face-model, or get it: gendercls faces download",
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import onnxruntime as ort
@@ -33,7 +33,7 @@ def why_no_cuda() -> str:
 
 def preload_cuda() -> None:
     """Load the CUDA and cuDNN libraries that pip brings, so that onnxruntime finds them."""
-    with silence():
+    with silence(), redirect_stdout(None):  # it prints what it misses, where others may be reading JSON
         ort.preload_dlls()
 
 

@@ -28,6 +28,9 @@ _CUDA_BYTES_PER_PIXEL = 1024
 """More than a pixel of the input takes in Inception-v3: its widest maps are 64 floats for each 4 pixels, and a few
 such maps and cuDNN's workspace are alive at once. Where it is not enough, the first run shows it."""
 
+_WHERE_IN_IT = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |/\S+:\d+ [^()]*\([^()]*\)(?: const)? ")
+"""What onnxruntime says before it comes to the point: a number, a line of its own source, a function."""
+
 # How onnxruntime and the libraries below it say that memory is short: BFCArena, the CUDA runtime, cuDNN and cuBLAS.
 _MEMORY_IS_SHORT = re.compile(r"failed to allocate|out of memory|alloc_failed|bad_alloc", re.IGNORECASE)
 
@@ -89,23 +92,35 @@ class Session:
             images = padded
         try:
             with self._turns:
-                return [output[:count] for output in self._session.run(outputs, {"images": images})]
+                found: list[NDArray[np.float32]] = self._session.run(outputs, {"images": images})
         except Exception as error:  # onnxruntime raises a dozen kinds with no common base
             if _MEMORY_IS_SHORT.search(str(error)):
                 raise self._memory_is_short(len(images)) from None
             raise ModelError(
-                f"onnxruntime cannot run the model: {_first_line(error)}",
+                f"onnxruntime cannot run the model: {first_line(error)}",
                 where=f"{self.model.path} on {self.device.name}, {len(images)} photos at once",
                 do="choose a smaller --batch-size; if that changes nothing, export the model again",
             ) from None
+        # What a file says of its outputs need not be so.
+        shapes = [list(part.shape) for part in found]
+        rows = [len(images)]
+        if shapes[0] != [*rows, len(self.model.spec.classes)] or any(shape[:-1] != rows for shape in shapes):
+            raise ModelError(
+                f"the model does not answer with one row for each photo: {shapes}",
+                where=f"{self.model.path} on {self.device.name}, {len(images)} photos at once",
+                do="export it again",
+            )
+        return [part[:count] for part in found]
 
     def _memory_is_short(self, count: int) -> DeviceError:
         anew = " --restart" if self.device.is_cuda else ""
-        smaller = f", or take a smaller batch: --batch-size {max(1, self.batch_size // 2)}{anew}"
+        smaller = f"a smaller batch: --batch-size {self.batch_size // 2}{anew}"
+        photos = f"{count} photos at once" if count > 1 else "a photo"
         return DeviceError(
-            f"the memory of {self.device.name} is too small for {count} photos at once",
+            f"the memory of {self.device.name} is too small for {photos}",
             where=f"{self.model.path}, {self.model.spec.preprocessing.width}×{self.model.spec.preprocessing.height}",
-            do=f"free some of it and repeat the command, which continues{smaller if self.batch_size > 1 else ''}",
+            do="free some of it and repeat the command, which continues, or take "
+            + (smaller if self.batch_size > 1 else "another model"),
         )
 
     def _default_batch(self) -> int:
@@ -215,9 +230,10 @@ def create(data: bytes, where: str, device: Device) -> Any:
             return ort.InferenceSession(data, options, providers=providers)
     except Exception as error:  # onnxruntime raises a dozen kinds with no common base
         raise ModelError(
-            f"onnxruntime cannot open the model: {_first_line(error)}", where=where, do="fetch or export it again"
+            f"onnxruntime cannot open the model: {first_line(error)}", where=where, do="fetch or export it again"
         ) from None
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]
+def first_line(error: Exception) -> str:
+    """What onnxruntime says of itself, for a message."""
+    return _WHERE_IN_IT.sub("", str(error).partition("\n")[0])[:200]

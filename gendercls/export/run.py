@@ -35,6 +35,9 @@ SELF_TEST_SEEDS = (1, 2, 3, 4)
 SELF_TEST_TOLERANCE: dict[Precision, float] = {"fp32": 2e-3, "fp16": 2e-2, "int8": 2e-2}
 """Far above what processors differ by, far below what a damaged weight does."""
 
+_LARGEST = 1024
+"""Pixels of a side: what a recipe allows."""
+
 _GATE_PHOTOS: dict[Precision, int] = {"fp32": 500, "fp16": 10_000, "int8": 10_000}
 """How closely two sides compute is seen on few photos; what rounding loses only on many."""
 
@@ -95,7 +98,7 @@ def export(options: ExportOptions, report: Report) -> ExportResult:
             "the model's folder does not exist or is not writable", where=str(out), do="choose another --out"
         )
     calibrated, spec = _assemble(out, checkpoint_path, checkpoint)
-    report(f"licence of the data: {spec.provenance['data_licence']}")
+    report(f"licence of the data: {spec.provenance.get('data_licence', 'not stated')}")
     photos, label_file = _check_photos(options, checkpoint_path, checkpoint)
     training_photos = _training_photos(checkpoint_path, checkpoint) if options.precision == "int8" else []
     report("converting")
@@ -200,8 +203,10 @@ def _training_photos(path: Path, checkpoint: dict[str, Any]) -> list[Photo]:
 def _assemble(out: Path, path: Path, checkpoint: dict[str, Any]) -> tuple[CalibratedNetwork, ModelSpec]:
     try:
         calibrated = _calibrated(checkpoint)
-        return calibrated, _spec(out, path, checkpoint, calibrated)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        spec = _spec(out, path, checkpoint, calibrated)
+        _ = spec.to_json(), Path(checkpoint["record"]["photos_folder"])  # which are asked for later
+        return calibrated, spec
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
         raise ModelError(
             f"the checkpoint is not complete: {str(error).splitlines()[0][:120]}",
             where=str(path),
@@ -211,7 +216,10 @@ def _assemble(out: Path, path: Path, checkpoint: dict[str, Any]) -> tuple[Calibr
 
 def _calibrated(checkpoint: dict[str, Any]) -> CalibratedNetwork:
     recipe, low_high = checkpoint["recipe"], checkpoint["input_range"]
-    network = Network(len(checkpoint["classes"]), dropout=recipe["dropout"], input_range=(low_high[0], low_high[1]))
+    classes, outputs = len(checkpoint["classes"]), len(checkpoint["weights"]["head.weight"])
+    if classes != outputs or recipe["size"] > _LARGEST:  # before memory is taken for so many, or for so large photos
+        raise ValueError(f"it has {classes:,} classes, {outputs:,} outputs and photos of {recipe['size']} pixels")
+    network = Network(classes, dropout=recipe["dropout"], input_range=(low_high[0], low_high[1]))
     network.load_state_dict(checkpoint["weights"])
     temperature, independent = checkpoint["calibration"]["temperature"], _is_independent(checkpoint)
     return CalibratedNetwork(network.float(), temperature, independent=independent).eval()

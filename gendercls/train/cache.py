@@ -33,6 +33,7 @@ from gendercls.machine import available_cores
 from gendercls.train.augment import decode_for_views
 from gendercls.train.recipe import Recipe
 from gendercls.train.workers import worker_pool
+from gendercls.wholefile import mode_of_new, open_private, publish
 
 Form = Literal["views", "evaluation"]
 """``views``: the image that a random view is made of; ``evaluation``: the pixels that the model is shown."""
@@ -264,11 +265,12 @@ def _write_shard(home: Path, photos: Sequence[tuple[str, Path]], recipe: Recipe,
     """Write these photos, given by digest and path, into a shard of their own. Returns their number."""
     temporary = home / f".{uuid.uuid4().hex}.tmp"
     try:
-        with temporary.open("xb") as file:
+        mode = mode_of_new(temporary)
+        with open_private(temporary) as file:
             digest = _write_photos(file, photos, recipe, form)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, home / f"{digest}{_SUFFIX}")
+        publish(temporary, home / f"{digest}{_SUFFIX}", mode)
     finally:
         temporary.unlink(missing_ok=True)
     return len(photos)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import itertools
 import os
+import pickletools
+import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +19,16 @@ from gendercls.errors import ModelError, OutputError
 from gendercls.wholefile import whole_file
 
 FORMAT = 1
+
+_NAMES = re.compile(
+    r"collections OrderedDict|torch (Size|device|\w+Storage|b?float\w+|u?int\d+|bool)"
+    r"|torch\._utils _rebuild_(tensor|tensor_v2|parameter)"
+)
+"""What is called to make tensors. Of what else ``weights_only`` lets be called, bytearray alone fills any memory."""
+
+_PICKLES_BEFORE_TENSORS = 5  # in a file of torch's older format
+_MOST_PARTS = 1_000_000  # a state of training has some thousands
+_MOST_GROWTH = 4  # times the file: one number can be shown as a tensor of any size, one list stand in another often
 
 
 def save_tensors(path: Path, content: dict[str, Any]) -> None:
@@ -72,8 +86,9 @@ def load_tensors(path: Path) -> dict[str, Any]:
             f"the weights file cannot be read: {error.strerror}", where=str(path), do="check the path"
         ) from None
     try:
-        _check_sums(path)
+        _check_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+        _check_parts(content, path.stat().st_size)
     except Exception as error:  # on other bytes torch and zipfile raise a dozen kinds with no common base
         raise ModelError(
             "the file is damaged, or holds something else than tensors and plain values; nothing in it was run",
@@ -85,24 +100,74 @@ def load_tensors(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_sums(path: Path) -> None:
-    """Raises zipfile.BadZipFile where a byte has changed: torch itself reads changed tensors without a word."""
-    if zipfile.is_zipfile(path):  # torch's older format is none, and has no sums
-        with zipfile.ZipFile(path) as archive:
-            if (damaged := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(damaged)
+def _check_file(path: Path) -> None:
+    """Raises where a file is damaged, or would be far more in memory than it is: before torch reads any of it."""
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\3\4"  # as torch tells; its older format is none, and has no sums
+        file.seek(0)
+        if is_zip:
+            _check_zip(file, path.stat().st_size)
+            _check_names(io.BytesIO(torch._C.PyTorchFileReader(str(path)).get_record("data.pkl")))
+        else:
+            for _ in range(_PICKLES_BEFORE_TENSORS):
+                _check_names(file)
+
+
+def _check_zip(file: BinaryIO, size: int) -> None:
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+        # Packed ones, or several in one place, could be of any size. Of two lists of parts torch would see the other:
+        # then Python's has no part at the file's begin, or a comment.
+        if sum(part.file_size for part in parts) > size or parts[0].header_offset > 0 or archive.comment:
+            raise zipfile.BadZipFile("not as torch writes it")
+        if (damaged := archive.testzip()) is not None:  # torch itself reads changed tensors without a word
+            raise zipfile.BadZipFile(damaged)
+
+
+def _check_names(pickled: BinaryIO) -> None:
+    """Raises ValueError where a pickle calls anything but what makes tensors; it is read, and not run."""
+    for operation, name, _ in pickletools.genops(pickled):
+        if operation.name == "GLOBAL" and not _NAMES.fullmatch(str(name)):
+            raise ValueError(name)
+
+
+def _check_parts(content: object, file_size: int) -> None:
+    """Raises ValueError where a file's content stands for far more than the file."""
+    size = 0
+    for number, part in enumerate(_parts(content)):
+        size += part.nbytes if isinstance(part, torch.Tensor) else len(part) if isinstance(part, str | bytes) else 0
+        if number > _MOST_PARTS or size > _MOST_GROWTH * file_size:
+            raise ValueError("larger than its file")
+
+
+def _parts(value: object) -> Iterator[object]:
+    """A value and all that is in it, as often as it is in it."""
+    yield value
+    inside: Iterable[object] = ()
+    if isinstance(value, dict):
+        inside = itertools.chain(value.keys(), value.values())
+    elif isinstance(value, list | tuple | set):
+        inside = value
+    for part in inside:
+        yield from _parts(part)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint that ``gendercls train`` wrote. Raises ModelError."""
     content = load_tensors(path)
-    if content.get("format") != FORMAT:
+    if not is_checkpoint(content):
+        found = content.get("format")
         raise ModelError(
             "the file is no checkpoint that this version of gendercls can read",
-            where=f"{path} has format {content.get('format')!r}; this version reads {FORMAT}",
+            where=f"{path} has format {found if isinstance(found, int) else None}; this version reads {FORMAT}",
             do="give the best.pt of a run made by gendercls train",
         )
     return content
+
+
+def is_checkpoint(content: dict[str, Any]) -> bool:
+    """Whether it is one that ``gendercls train`` wrote, of this format."""
+    return isinstance(content.get("format"), int) and content["format"] == FORMAT
 
 
 def sha256_of(path: Path) -> str:

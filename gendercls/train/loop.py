@@ -76,7 +76,7 @@ class TrainingState:
             torch.set_rng_state(content["random"])
             self.epoch, self.step, self.loss_sum, self.seconds, self.best_loss, self.best_epoch = content["progress"]
             self.history = [EpochMetrics(**metrics) for metrics in content["history"]]
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (LookupError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
                 "the saved state is not one of this run",
                 where=str(path),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import Inception_V3_Weights, inception_v3
 
 from gendercls.errors import ModelError
-from gendercls.train.checkpoint import FORMAT, load_tensors, sha256_of
+from gendercls.train.checkpoint import is_checkpoint, load_tensors, sha256_of
 from gendercls.train.parallel import WholeBatchDropout
 
 FEATURES = 2048
@@ -94,10 +94,22 @@ def build_network(
         path = Path(init)
         content, name, digest = load_tensors(path), path.name, sha256_of(path)
         state = content
-        if content.get("format") == FORMAT and isinstance(content.get("weights"), dict):
-            state, input_range = content["weights"], tuple(content["input_range"])
+        if is_checkpoint(content) and isinstance(content.get("weights"), dict):
+            state, input_range = content["weights"], _input_range(content, init)
     network = Network(classes, dropout=dropout, input_range=input_range)
     return network, InitialWeights(name, digest, input_range, _load(network, state, init))
+
+
+def _input_range(checkpoint: dict[str, Any], where: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, checkpoint["input_range"])
+    except (LookupError, TypeError, ValueError, RuntimeError, OverflowError):
+        raise ModelError(
+            "the checkpoint does not say which values its network expects of a photo",
+            where=where,
+            do="give a checkpoint as gendercls train wrote it",
+        ) from None
+    return low, high
 
 
 def _imagenet() -> dict[str, Tensor]:

@@ -172,7 +172,7 @@ def _record(options: TrainOptions, data: PreparedData, initial: InitialWeights) 
     """Everything beside the recipe that decided the run; plain values, kept with the weights."""
     counts = {part: int((data.parts == part).sum()) for part in PARTS}
     return {
-        "recipe_name": options.recipe_name,
+        "recipe_name": Path(options.recipe_name).name,  # where a file of it lies is nobody's business
         "seed": options.seed,
         "data": data.labels.source,
         "data_licence": data.labels.licence,

@@ -141,9 +141,9 @@ def test_not_even_one_photo_fits(gpu: Gpu, null_model: Path) -> None:
     message = refusal(lambda: Session(read_model_file(null_model)))
     pre = read_model_file(null_model).spec.preprocessing
     assert message == (
-        "the memory of cuda:0 is too small for 1 photos at once\n"
+        "the memory of cuda:0 is too small for a photo\n"
         f"  where: {null_model}, {pre.width}×{pre.height}\n"
-        "  do:    free some of it and repeat the command, which continues"
+        "  do:    free some of it and repeat the command, which continues, or take another model"
     )
 
 

@@ -238,13 +238,15 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda content: content.pop("record"),
         lambda content: content.pop("weights"),
         lambda content: content["recipe"].pop("size"),
         lambda content: content["recipe"].update(size=0),
         lambda content: content["weights"].pop("head.bias"),
         lambda content: content.update(calibration=None),
         lambda content: content.update(classes=[{"name": "a"}]),
+        lambda content: content.update(record=None),
+        lambda content: content["record"].update(note=torch.ones(2)),
+        lambda content: content["record"].pop("photos_folder"),
     ],
 )
 def test_a_checkpoint_that_is_not_complete_is_refused(
@@ -260,6 +262,26 @@ def test_a_checkpoint_that_is_not_complete_is_refused(
     assert where == f"  where: {tmp_path / 'best.pt'}"
     assert do == "  do:    give the best.pt of a finished run, as gendercls train wrote it"
     assert kind is ModelError
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content["recipe"].update(size=4096),
+        lambda content: content.update(classes=content["classes"] * 2),
+    ],
+)
+def test_a_checkpoint_that_asks_for_too_much_is_refused(
+    small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[dict[str, object]], object]
+) -> None:
+    """Photos larger than any recipe allows, and more classes than it has outputs, before memory is taken for them."""
+    content = load_checkpoint(small_run / "best.pt")
+    spoil(content)
+    monkeypatch.setattr("gendercls.export.run.load_checkpoint", lambda path: content)
+    classes, pixels = len(content["classes"]), content["recipe"]["size"]
+    assert refusal(small_run, tmp_path / "m.onnx")[1].startswith(
+        f"the checkpoint is not complete: it has {classes} classes, 2 outputs and photos of {pixels} pixels\n"
+    )
 
 
 def test_without_photos_for_the_gate_check_is_named(small_run: Path, tmp_path: Path) -> None:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import pickle
 import resource
+import shutil
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from gendercls.cli import main
 from gendercls.errors import GenderclsError, ModelError, OutputError
 from gendercls.train.checkpoint import (
     FORMAT,
@@ -61,15 +66,126 @@ def test_what_was_saved_is_read_again(saved: Path) -> None:
     assert os.listdir(saved.parent) == ["last.pt"]
 
 
+@pytest.mark.parametrize("without", ["nothing", "gendercls.train.checkpoint._check_names"])
 @pytest.mark.parametrize("write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-def test_a_pickle_bomb_is_refused_and_does_not_run(tmp_path: Path, write: Callable[[object, Path], object]) -> None:
-    """A file whose unpickling would call a function is refused, and the function is not called."""
+def test_a_pickle_bomb_is_refused_and_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[object, Path], object], without: str
+) -> None:
+    """A file whose unpickling would call a function is refused, by torch alone too, and the function is not called."""
+    if without != "nothing":
+        monkeypatch.setattr(without, lambda pickled: None)
     path, made = tmp_path / "bomb.pt", tmp_path / "made"
     write({"format": FORMAT, "weights": Bomb(made)}, path)
     assert refusal(load_checkpoint, path) == DAMAGED
     assert not made.exists()
     pickle.loads(pickle.dumps(Bomb(made)))  # noqa: S301 - the bomb is a real one
     assert made.is_dir()
+
+
+@pytest.mark.parametrize("command", ["export", "train --resume", "train --init", "audit --init"])
+def test_no_command_runs_what_is_in_a_file(
+    small_run: Path, small_data: Path, small_weights: Path, tmp_path: Path, command: str
+) -> None:
+    """Each of them that reads a checkpoint refuses a pickle bomb, and names it."""
+    run, made = tmp_path / "run", tmp_path / "made"
+    shutil.copytree(small_run, run, ignore=shutil.ignore_patterns("*.pt"))
+    files = {"export": ["best.pt"], "train --resume": ["last.pt", "last.prev.pt"]}.get(command, ["weights.pt"])
+    for name in files:
+        torch.save({"format": FORMAT, "weights": Bomb(made), "network": Bomb(made)}, run / name)
+    path = run / files[0]
+    changes = [f"--set={change}" for change in ("size=75", "epochs=2", "batch_size=8", "workers=0")]
+    typed = {
+        "export": ["export", run],
+        "train --resume": ["train", small_data, "--out", run, "--resume", "--init", small_weights, *changes],
+        "train --init": ["train", small_data, "--out", tmp_path / "other", "--init", path, *changes],
+        "audit --init": ["audit", small_data, "--init", path],
+    }
+    done = CliRunner().invoke(main, [*map(str, typed[command]), *(["--device=cpu"] if command != "export" else [])])
+    assert done.exit_code == 1
+    assert f"Error: {DAMAGED.replace('FILE', str(path))}\n" in done.stderr
+    assert not made.exists()
+
+
+def packed(path: Path) -> None:
+    """100 MB of zeros in half a megabyte, which torch would unpack."""
+    torch.save({"format": FORMAT, "weights": torch.zeros(25_000_000)}, path)
+    whole = path.rename(path.with_name("whole.pt"))
+    with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as other:
+        for part in archive.infolist():
+            other.writestr(part.filename, archive.read(part))
+
+
+def packed_behind_another_list(path: Path) -> None:
+    """Python sees a list of empty parts, just before the file's end, and torch the one that the end names."""
+    packed(path)
+    with zipfile.ZipFile(path) as archive:
+        names, first = archive.namelist(), archive.start_dir
+    with path.open("r+b") as file:
+        file.seek(-22, os.SEEK_END)
+        with zipfile.ZipFile(file, "w") as archive:
+            for name in names:
+                archive.writestr(name, b"")
+    data = bytearray(path.read_bytes())
+    (at,) = struct.unpack_from("<I", data, len(data) - 6)
+    struct.pack_into("<I", data, len(data) - 6, first)
+    further = at - first
+    for name in names:
+        (offset,) = struct.unpack_from("<I", data, at + 42)
+        struct.pack_into("<I", data, at + 42, offset - further)
+        at += 46 + len(name)
+    path.write_bytes(data)
+
+
+class Zeros:
+    """Calls what ``weights_only`` lets be called."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return bytearray, (100_000_000,)
+
+
+def nested(times: int) -> list[object]:
+    """A list of ten lists, which are the same one, and so on."""
+    inner: list[object] = [0] * 10
+    for _ in range(times):
+        inner = [inner] * 10
+    return inner
+
+
+def zeros(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 2 << 30)
+
+
+def saving(content: object) -> Callable[[Path], None]:
+    return lambda path: torch.save({"format": FORMAT, "weights": content}, path)
+
+
+def memory(name: str) -> int:
+    """Of this process, in bytes: VmRSS is what it has, VmHWM the most that it had."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+BOMBS: dict[str, Callable[[Path], None]] = {
+    "packed": packed,
+    "packed, behind another list": packed_behind_another_list,
+    "bytes made by a call": saving(Zeros()),
+    "one number as a tensor": saving(torch.zeros(1).expand(20_000, 20_000)),
+    "a text again and again": saving(["x" * 1000] * 100),
+    "lists in lists": saving(nested(5)),
+    "zeros": zeros,
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_file_that_would_be_far_more_in_memory_is_refused(tmp_path: Path, name: str) -> None:
+    """Before torch reads it, or before anybody uses what torch read."""
+    path = tmp_path / "bomb.pt"
+    BOMBS[name](path)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the most that it had
+    before = memory("VmRSS")
+    assert refusal(load_checkpoint, path) == DAMAGED
+    assert memory("VmHWM") - before < 50_000_000
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.1, 0.5, 0.9, 0.99])
@@ -104,6 +220,12 @@ def test_damage_anywhere_is_our_error_or_none(tmp_path: Path, is_zip: bool) -> N
         ({}, "the file holds no state dict\n  where: FILE\n  do:    give a dictionary of named tensors"),
         (
             {"conv.weight": torch.zeros(2)},
+            "the file is no checkpoint that this version of gendercls can read\n"
+            "  where: FILE has format None; this version reads 1\n"
+            "  do:    give the best.pt of a run made by gendercls train",
+        ),
+        (
+            {"format": torch.ones(2)},
             "the file is no checkpoint that this version of gendercls can read\n"
             "  where: FILE has format None; this version reads 1\n"
             "  do:    give the best.pt of a run made by gendercls train",

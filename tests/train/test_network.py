@@ -110,6 +110,20 @@ def test_a_state_dict_of_another_network_is_refused(tmp_path: Path, content: dic
     )
 
 
+@pytest.mark.parametrize("input_range", [None, [0.0], ["low", "high"]])
+def test_a_checkpoint_that_does_not_say_its_range_is_refused(
+    tmp_path: Path, state: dict[str, Tensor], input_range: object
+) -> None:
+    """Nobody could tell what its network makes of a photo."""
+    path = tmp_path / "best.pt"
+    torch.save({"format": FORMAT, "weights": state, "input_range": input_range}, path)
+    assert refusal(path) == (
+        "the checkpoint does not say which values its network expects of a photo\n"
+        f"  where: {path}\n"
+        "  do:    give a checkpoint as gendercls train wrote it"
+    )
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     """``--init`` with a path that is not there says so."""
     path = tmp_path / "no.pt"
