@@ -6,10 +6,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml $(shell find gendercls export -type f ! -name '*.pyc')
 ARGS =
+LOWEST := $(VENV)/lowest
+# Of what is built on those packages, and none that takes many seconds: the others would run our own code once more.
+LOWEST_TESTS := -k 'not (measures or is_read_again)' $(patsubst %,tests/%.py, \
+	$(addprefix test_,answers cli detectorfile faces images info_doctor modelfile shares spec stats words) \
+	$(addprefix labels/test_,readers rules table) classify/test_session report/test_page report/test_report)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench clean wheel FORCE
+.PHONY: help demo test lowest lint bench clean wheel FORCE
 
 export TMPDIR := $(CURDIR)/$(VENV)/tmp
 export PIP_NO_CACHE_DIR := 1
@@ -32,7 +37,11 @@ test: wheel ## Build the wheel, install it and test that, not the checkout
 	@# PYTHONSAFEPATH keeps this folder out of the module search of what the tests start.
 	@[ $${#TMPDIR} -le 75 ] || unset TMPDIR; PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONSAFEPATH=1 $(BIN)/pytest $(ARGS)
 
-lint: $(VENV)/.dev ## Check style, types and what would be published
+lowest: wheel $(LOWEST)/.made ## Test the wheel with the lowest versions it may have (Python 3.11 or 3.12)
+	@$(LOWEST)/bin/python -m pip install --quiet --no-deps --force-reinstall $(VENV)/wheel/*.whl
+	PYTHONSAFEPATH=1 $(LOWEST)/bin/pytest $(LOWEST_TESTS) $(ARGS)
+
+lint: $(VENV)/.dev ## Check style, types, what would be published, and known vulnerabilities
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -41,6 +50,7 @@ lint: $(VENV)/.dev ## Check style, types and what would be published
 	$(BIN)/twine check --strict $(VENV)/dist/*
 	@# W002 is about doubles: the model's licence lies beside the model and among the package's licences.
 	$(BIN)/check-wheel-contents --ignore W002 $(VENV)/dist/*.whl
+	$(BIN)/python .ci/audit.py
 
 bench: $(VENV)/.core ## Compare classify with a bare decode and session; ratios to bench.json
 	$(BIN)/python benchmarks/overhead.py --out bench.json $(ARGS)
@@ -64,6 +74,15 @@ $(VENV)/.core: $(SOURCES) $(VENV)/.made
 $(VENV)/.dev: pyproject.toml $(VENV)/.made
 	@echo "Installing gendercls and its development tools into .venv (torch is large: the first time takes minutes)"
 	@$(BIN)/python -m pip install --quiet '.[dev]' hatchling
+	@touch $@
+
+# What the core needs, each in the version that its >= names, and what its tests need.
+$(LOWEST)/.made: pyproject.toml $(VENV)/.made
+	@echo "Making .venv/lowest, with the lowest versions of what gendercls needs"
+	@rm -rf $(LOWEST) && $(PYTHON) -m venv $(LOWEST)
+	@$(BIN)/python -c 'import tomllib; [print(needed.replace(">=", "==", 1)) for needed in \
+		tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"]]' >$(LOWEST)/core.txt
+	@$(LOWEST)/bin/python -m pip install --quiet --only-binary :all: -r $(LOWEST)/core.txt pytest hypothesis onnx tomli-w
 	@touch $@
 
 # Made anew also where its Python has gone, as after an upgrade of the system.

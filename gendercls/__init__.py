@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gendercls.classify.classifier import Classifier, Prediction
     from gendercls.errors import GenderclsError
     from gendercls.spec import ModelSpec
+
+# From 1.29 on onnxruntime tells its makers how it is used, and gives the machine a number, unless it finds this as it
+# is loaded. What a user does with photos is nobody else's business.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = ["Classifier", "GenderclsError", "ModelSpec", "Prediction", "__version__"]

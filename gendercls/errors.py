@@ -11,6 +11,7 @@ GenderclsError            1    the work could not be done
 │   └── DamagedRowError   1    a line of it is none that was written; a run that goes on does it again
 ├── RecipeError           1    a training recipe
 ├── GateError             1    an exported model does not answer as its checkpoint does
+├── MismatchError         1    verify found that a CSV is not what its model says
 ├── PhotosFailedError     3    with --strict, some photo failed
 └── InterruptedRunError 130    stopped by the person; the message says how to continue
 """
@@ -30,7 +31,7 @@ class GenderclsError(Exception):
         self.do = do
 
     def __str__(self) -> str:
-        lines = [self.what]
+        lines = [self.what.replace("\n", "\\n")]
         for label, text in (("where: ", self.where), ("do:    ", self.do)):
             if text:
                 lines.append("  " + label + text.replace("\n", "\n         "))
@@ -88,6 +89,10 @@ class RecipeError(GenderclsError):
 
 class GateError(GenderclsError):
     """An exported model does not answer as its checkpoint does."""
+
+
+class MismatchError(GenderclsError):
+    """A CSV is not what its model says of its photos."""
 
 
 class PhotosFailedError(GenderclsError):

@@ -1,12 +1,13 @@
-"""Files that appear under their name whole, or not at all."""
+"""Files that appear under their name whole, or not at all; until then they are their owner's alone."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 
 @contextmanager
@@ -21,11 +22,44 @@ def whole_file(path: Path, before_naming: Callable[[Path], object] = lambda writ
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("wb") as file:
+        temporary.unlink(missing_ok=True)  # what a killed process left
+        mode = mode_of_next(path)
+        with open_private(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         before_naming(temporary)
-        os.replace(temporary, path)
+        publish(temporary, path, mode)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def open_private(path: Path, mode: Literal["xb", "x+b"] = "xb") -> BinaryIO:
+    """A new file that nobody but its owner may open. Raises FileExistsError where one has the name."""
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
+
+
+def publish(written: Path, path: Path, mode: int) -> None:
+    """Give a private file, which is whole, its mode and its name."""
+    if stat.S_IMODE(written.stat().st_mode) != mode:  # a file system without modes refuses to change them
+        written.chmod(mode)
+    os.replace(written, path)
+
+
+def mode_of_next(path: Path) -> int:
+    """The mode for a file that will get that name: as the one has that it replaces, else as a new one gets there."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return mode_of_new(path.with_name(path.name + ".tmp"))
+
+
+def mode_of_new(path: Path) -> int:
+    """The mode that a new file gets there, found by making one: the umask decides, or the folder's access list."""
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        path.unlink()

@@ -1,12 +1,17 @@
-"""Where the shared photos are, and the command as a user runs it."""
+"""Where the shared photos are, the command as a user runs it, and a browser for the pages it writes."""
 
 from __future__ import annotations
 
 import os
+import pty
+import shutil
+import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+import termios
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from fcntl import ioctl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +21,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     import onnx
+    from playwright.sync_api import Browser, Page
 
     from gendercls.export.convert import CalibratedNetwork
     from gendercls.modelfile import ModelFile
@@ -23,6 +29,15 @@ if TYPE_CHECKING:
 
 RunGendercls = Callable[..., subprocess.CompletedProcess[str]]
 RunBenchmark = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def stay_here(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse connections beyond this machine to all that runs in this process, training and export among it."""
+    if event == "socket.connect" and isinstance(arguments[1], tuple) and arguments[1][0] not in ("127.0.0.1", "::1"):
+        raise RuntimeError(f"a test reaches beyond this machine: {arguments[1]}")
+
+
+sys.addaudithook(stay_here)
 
 
 @pytest.fixture(scope="session")
@@ -76,6 +91,92 @@ def run_benchmark() -> RunBenchmark:
     return run
 
 
+@pytest.fixture(scope="session")
+def run_on_terminal() -> Callable[..., tuple[int, str]]:
+    """``run_on_terminal(*args, cwd=…)``: the command's status, and all that reached a terminal of 1,000 columns."""
+
+    def run(*args: object, cwd: Path | None = None) -> tuple[int, str]:
+        terminal, side = pty.openpty()
+        ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 50, 1000, 0, 0))
+        command = [sys.executable, "-m", "gendercls", *map(str, args)]
+        environment = {**os.environ, "TERM": "xterm-256color", "PYTHONUTF8": "1"}
+        with subprocess.Popen(command, cwd=cwd, env=environment, stdin=side, stdout=side, stderr=side) as process:
+            os.close(side)
+            shown = b""
+            while part := _read_terminal(terminal):
+                shown += part
+        os.close(terminal)
+        return process.returncode, shown.decode("utf-8", "surrogateescape")
+
+    return run
+
+
+def _read_terminal(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # nobody holds its other side any more
+        return b""
+
+
+# --- a browser --------------------------------------------------------------------------------------------------
+
+# Chromium asks its maker for this and that by itself.
+QUIET = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A page in the browser. requested: addresses beside its own; said: what its scripts wrote, raised or alerted."""
+
+    page: Page
+    requested: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium without a window; the tests that need it are skipped where it is not installed."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    home = str(tmp_path_factory.mktemp("chromium"))  # nothing of it in the user's own
+    environment = {**os.environ, "HOME": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home}
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=QUIET, env=environment)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    """``visit(path, **options)``: that file, opened with no network; options are those of a context of playwright."""
+    contexts = []
+
+    def open_page(path: Path, **options: Any) -> Visit:
+        contexts.append(browser.new_context(offline=True, **options))
+        made = Visit(contexts[-1].new_page())
+        address = path.resolve().as_uri()
+        made.page.on("request", lambda request: made.requested.append(request.url))
+        made.page.on("console", lambda message: made.said.append(message.text))
+        made.page.on("pageerror", lambda error: made.said.append(error.message))
+        made.page.on("dialog", lambda dialog: (made.said.append(dialog.message), dialog.dismiss()))
+        made.page.goto(address)
+        assert made.requested.pop(0) == address
+        return made
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
 # --- a small training run on made photos ------------------------------------------------------------------------
 
 # Threads that wait for each other stand still for seconds where other work keeps the cores busy. Set before torch is
@@ -103,7 +204,7 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state dict with torchvision's names, of random weights: what ``--init FILE`` takes."""
-    import torch
+    torch = pytest.importorskip("torch", reason="torch is not installed")
 
     from gendercls.train.network import Network
 

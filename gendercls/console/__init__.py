@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -11,26 +12,40 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from gendercls.answers import AttributeScore
     from gendercls.spec import ModelSpec
 
-stderr = Console(stderr=True, highlight=False)
+stderr = Console(stderr=True, highlight=False, emoji=False)
 PERCEIVED = "Labels say how a labeller would likely perceive a face, not anyone's gender."
 
 
 def note(text: str) -> None:
     """One plain line."""
-    stderr.print(printable(text), markup=False, soft_wrap=True)
+    stderr.print(one_line(text), markup=False, soft_wrap=True)
 
 
 def warn(text: str) -> None:
     """One line that should not be missed."""
-    stderr.print(Text.assemble(("warning: ", "yellow"), printable(text)), soft_wrap=True)
+    stderr.print(Text.assemble(("warning: ", "yellow"), one_line(text)), soft_wrap=True)
 
 
 def printable(text: str) -> str:
-    """Text from strangers with control characters and escapes shown instead of obeyed."""
+    """Text from strangers with control characters and escapes shown instead of obeyed; lines stay lines."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def one_line(text: str) -> str:
+    """As `printable`, where a stranger's line end would pass for the end of ours."""
+    return printable(text).replace("\n", "\\n")
+
+
+@contextmanager
+def live(bar: Progress) -> Iterator[None]:
+    """The bar while the block runs, where it is wanted: before rich 14.3 a disabled one too ends with an empty line."""
+    with nullcontext() if bar.disable else bar:
+        yield
 
 
 def counted(count: int, noun: str) -> str:
@@ -89,5 +104,5 @@ def attribute_table(scores: list[AttributeScore]) -> Table:
         labelled = f"{100 * score.prevalence.value:.1f}" if score.total else "–"
         rates = (score.accuracy, score.precision, score.recall)
         shown = (f"{100 * r.value:.1f} ({100 * r.low:.0f}–{100 * r.high:.0f})" if r.total else "–" for r in rates)
-        table.add_row(Text(printable(score.name)), labelled, *shown)
+        table.add_row(Text(one_line(score.name)), labelled, *shown)
     return table

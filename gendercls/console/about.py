@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gendercls.console import PERCEIVED, accuracy_lines, attribute_table, counted, fact_table, printable, stderr
+from gendercls.console import PERCEIVED, accuracy_lines, attribute_table, counted, fact_table, one_line, stderr
 
 if TYPE_CHECKING:
     from gendercls.classify.speed import SpeedReport
@@ -48,12 +48,12 @@ def info_lines(spec: ModelSpec, file: str, sha256: str) -> Iterator[tuple[str, s
 
 def show_info(spec: ModelSpec, file: str, sha256: str) -> None:
     """A spec on stdout: it is what was asked for."""
-    stdout = Console(highlight=False)
-    stdout.print(fact_table(info_lines(spec, file, sha256)))
+    stdout = Console(highlight=False, emoji=False)
+    stdout.print(fact_table((heading, one_line(text)) for heading, text in info_lines(spec, file, sha256)))
     if spec.independent and spec.figures:
         first = spec.figures[0]
         others = " (the other figures: --json)" if len(spec.figures) > 1 else ""
-        stdout.print(Text(f"\n{printable(first.on)}{others}"))
+        stdout.print(Text(f"\n{one_line(first.on)}{others}"))
         stdout.print(attribute_table(first.attribute_scores(spec.class_names)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import os
 import re
@@ -35,7 +36,7 @@ def page(request: pytest.FixtureRequest, make_run: MakeRun, read_page: ReadPage)
     run = make_run(**KINDS.get(request.param, {}))
     if request.param == "unfinished":
         (run / "result.json").unlink()
-    return read_page(report(ReportOptions(source=run)).out)
+    return read_page(report(ReportOptions(source=run), lambda line: None).out)
 
 
 def test_a_page_is_one_file(page: Any) -> None:
@@ -100,29 +101,40 @@ def test_the_page_speaks_its_language_and_fits_a_phone(page: Any) -> None:
     assert "@media print" in page.html
 
 
-def test_names_of_strangers_stay_text(make_run: MakeRun, read_page: ReadPage, tmp_path: Path) -> None:
+NASTY = "<script>alert('1')</script>&\"\n\x1b[31m\u202e"
+CLASSES = ("<i>a</i>", 'b"&')
+PHOTO = os.fsdecode(b'caf\xe9 "onload=alert(2) <img src=x onerror=alert(3)>\n.jpg')
+
+
+@pytest.fixture
+def nasty_page(make_run: MakeRun, run_gendercls: Callable[..., Any], tmp_path: Path) -> Path:
     """Markup, quotes, newlines and bytes that are not UTF-8, in paths, classes, the recipe and the folder's name."""
-    nasty = "<script>alert('1')</script>&\"\n\x1b[31m\u202e"
     run = make_run("run <b>&")
     content = tomllib.loads((run / "recipe.toml").read_text())
-    classes = ["<i>a</i>", 'b"&']
-    content["run"] |= {"data": nasty, "data_licence": nasty, "classes": [f"{classes[0]}=!Male", f"{classes[1]}=Male"]}
-    content["run"] |= {"recipe_name": nasty, "split": nasty, nasty: nasty, "photos_folder": str(tmp_path)}
-    content["recipe"][nasty] = [nasty, True]
+    rules = [f"{name}={rule}" for name, rule in zip(CLASSES, ("!Male", "Male"), strict=True)]
+    content["run"] |= {"data": NASTY, "data_licence": NASTY, "classes": rules}
+    content["run"] |= {"recipe_name": NASTY, "split": NASTY, NASTY: NASTY, "photos_folder": str(tmp_path)}
+    content["recipe"][NASTY] = [NASTY, True]
     (run / "recipe.toml").write_text(tomli_w.dumps(content))
     result = json.loads((run / "result.json").read_text())
-    (run / "result.json").write_text(json.dumps(result | {"classes": classes, "kept": nasty}))
-    name = os.fsdecode(b"caf\xe9 <img src=x onerror=alert(1)>\n.jpg")
-    Image.new("RGB", (30, 30)).save(tmp_path / name, "JPEG")
+    (run / "result.json").write_text(json.dumps(result | {"classes": CLASSES, "kept": NASTY}))
+    Image.new("RGB", (30, 30)).save(tmp_path / PHOTO, "JPEG")
     with (run / "predictions.csv").open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.writer(file)
-        shares = [f"p_{each}" for each in classes]
+        shares = [f"p_{each}" for each in CLASSES]
         writer.writerow(["path", "split", "label", "confidence", *shares, "truth", "correct"])
-        writer.writerow([name, "test", classes[0], "0.9", "0.9", "0.1", classes[1], "0"])
+        writer.writerow([PHOTO, "test", CLASSES[0], "0.9", "0.9", "0.1", CLASSES[1], "0"])
     with (run / "split.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["path", "split", "class"], ["a", "test", classes[0]], [nasty, nasty, nasty]])
-    page = read_page(report(ReportOptions(source=run)).out)
+        csv.writer(file).writerows([["path", "split", "class"], ["a", "test", CLASSES[0]], [NASTY, NASTY, NASTY]])
+    run_gendercls("report", run).check_returncode()
+    return run / "report.html"
+
+
+def test_names_of_strangers_stay_text(nasty_page: Path, read_page: ReadPage) -> None:
+    """All of them stand in the page as they are, their control characters shown, and none is an element."""
+    page = read_page(nasty_page)
     shown = "<script>alert('1')</script>&\"\\n\\x1b[31m\\u202e"
+    photo = 'caf\\xe9 "onload=alert(2) <img src=x onerror=alert(3)>\\n.jpg'
     tags = [part.tag for part in page.tree.iter()]
     assert not {"script", "i"} & set(tags)
     assert tags.count("img") == 1
@@ -131,10 +143,22 @@ def test_names_of_strangers_stay_text(make_run: MakeRun, read_page: ReadPage, tm
     assert page.facts("recipe")[shown] == f"{shown}, true"
     assert page.rows("answers")[0] == ["label", "answered <i>a</i>", 'answered b"&', "photos"]
     assert 'labelled b"& answered <i>a</i> 90.00 % sure' in page.text("mistakes")
-    assert "caf\\xe9 <img src=x onerror=alert(1)>\\n.jpg" in page.text("mistakes")
+    assert photo in page.text("mistakes")
     (image,) = page.tree.iter("img")
-    assert image.get("alt") == "Photo caf\\xe9 <img src=x onerror=alert(1)>\\n.jpg"
+    assert image.get("alt") == f"Photo {photo}"
     assert not [name for part in page.tree.iter() for name in part.attrib if name.startswith("on")]
+
+
+def test_a_browser_runs_nothing_of_strangers(nasty_page: Path, visit: Callable[..., Any]) -> None:
+    """Chromium shows them as text, runs nothing and asks for nothing; of the same page unescaped it does both."""
+    shown = visit(nasty_page)
+    assert "<script>alert('1')</script>" in shown.page.inner_text("body")
+    assert shown.page.locator("img").evaluate("image => image.naturalWidth") > 0
+    assert (shown.said, shown.requested) == ([], [])
+    nasty_page.write_text(html.unescape(nasty_page.read_text(encoding="utf-8")), encoding="utf-8")
+    unescaped = visit(nasty_page)
+    assert {"1", "2", "3"} <= set(unescaped.said)
+    assert any(address.endswith("/x") for address in unescaped.requested)
 
 
 # --- markup ------------------------------------------------------------------------------------------------------
