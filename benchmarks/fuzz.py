@@ -1,16 +1,19 @@
 """Damaged photos of every format through `gendercls classify`: python benchmarks/fuzz.py PHOTOS [--files 20000]
 
 Real photos are written in every format that is read, and damaged: bits flipped, cut off, parts removed, doubled, put in
-from other files, numbers in their headers made huge. Every file must have its row; none may crash the process or keep
+from other files, numbers in their headers made huge. With --as-is the folder's files are taken as they are, which is
+for the broken files that decoders' own projects keep. Every file must have its row; none may crash the process or keep
 it for longer than a photo may take. Prints the rows by their reason; exits with 1 when anything else happened.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import io
 import json
+import os
 import random
 import re
 import struct
@@ -19,11 +22,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from null_model import null_model
 from PIL import Image, features
+
+from gendercls.errors import PhotoError
+from gendercls.images import to_array
+from gendercls.modelfile import read_model_file, shipped_model
+from gendercls.rows import path_field
+from gendercls.sources import PhotoFile, readable_name
 
 Mutation = Callable[[bytearray, random.Random, list[bytes]], None]
 
@@ -31,58 +41,104 @@ Mutation = Callable[[bytearray, random.Random, list[bytes]], None]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="a folder of photos")
+    parser.add_argument("--as-is", action="store_true", help="damage nothing: the files in and below it as they are")
     parser.add_argument("--files", type=int, default=20_000, help="how many damaged files (default 20000)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, help="where files go that crashed the process or kept it")
     options = parser.parse_args()
-    chance = random.Random(options.seed)  # noqa: S311 - damage, no secrets
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "photos"
-        folder.mkdir()
-        names = list(damaged(options.photos, folder, options.files, chance))
-        (Path(scratch) / "null.onnx").write_bytes(null_model())
-        out = Path(scratch) / "preds.csv"
-        words = ["classify", str(folder), "--model", str(Path(scratch) / "null.onnx"), "--out", str(out), "--json"]
-        began = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "gendercls", *words, "--device", "cpu", "--photo-timeout", "20"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        seconds = time.monotonic() - began
-        if done.returncode != 0:
-            sys.exit(f"classify ended with {done.returncode}:\n{done.stderr[-2000:]}")
-        with out.open(encoding="utf-8", newline="") as file:
-            rows = {row["path"]: row for row in csv.DictReader(file)}
+        folder = options.photos
+        if not options.as_is:
+            folder = Path(scratch) / "photos"
+            folder.mkdir()
+            damage(options.photos, folder, options.files, random.Random(options.seed))  # noqa: S311 - no secrets
+        figures, killers = classified(folder, Path(scratch))
+        if options.as_is:
+            figures["slowest"] = slowest(folder, set(files_below(folder)) - set(killers))
         if options.keep is not None:
-            options.keep.mkdir(parents=True, exist_ok=True)
-            for name in killers(rows):
+            for name in killers:
+                (options.keep / name).parent.mkdir(parents=True, exist_ok=True)
                 (options.keep / name).write_bytes((folder / name).read_bytes())
-    reasons = Counter(re.split(r"[:(]", row["error"])[0].strip() or "an answer" for row in rows.values())
+    print(json.dumps(figures, indent=2))
+    wrong = ("without_a_row", "crashed", "never_ended", "tracebacks")
+    sys.exit(any(figures[key] for key in wrong) or figures["files"] != figures["rows"])
+
+
+def classified(folder: Path, scratch: Path) -> tuple[dict[str, Any], list[str]]:
+    """What became of a folder's files, and the names of those that ended the process."""
+    model, out = scratch / "null.onnx", scratch / "preds.csv"
+    model.write_bytes(null_model())
+    words = ["classify", str(folder), "--model", str(model), "--out", str(out), "--json", "--device", "cpu"]
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "gendercls", *words, "--photo-timeout", "20"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    seconds = time.monotonic() - began
+    if done.returncode != 0:
+        sys.exit(f"classify ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    with out.open(encoding="utf-8", newline="") as file:
+        rows = [(row["path"], row["error"]) for row in csv.DictReader(file)]
+    names = {path_field(readable_name(os.fsencode(name))): name for name in files_below(folder)}
+    errors = dict(rows)
+    crashed = [name for path, name in names.items() if errors.get(path, "").startswith("crashed")]
+    never_ended = [name for path, name in names.items() if errors.get(path, "").startswith("took more than")]
+    killers = crashed + never_ended
+    reasons = Counter(re.split(r"[:(]", error)[0].strip() or "an answer" for _, error in rows)
     figures = {
         "files": len(names),
         "rows": len(rows),
-        "without_a_row": len(set(names) - rows.keys()),
-        "crashed_or_never_ended": len(killers(rows)),
+        "without_a_row": len(names.keys() - errors.keys()),
+        "crashed": len(crashed),
+        "never_ended": len(never_ended),
         "tracebacks": done.stderr.count("Traceback"),
         "seconds": round(seconds, 1),
         "reasons": dict(reasons.most_common()),
     }
-    print(json.dumps(figures, indent=2))
-    is_bad = figures["without_a_row"] or figures["crashed_or_never_ended"] or figures["tracebacks"]
-    sys.exit(bool(is_bad) or len(names) != len(rows))
+    return figures, killers
 
 
-def killers(rows: dict[str, dict[str, str]]) -> list[str]:
-    return [name for name, row in rows.items() if row["error"].startswith(("crashed", "took more than"))]
+def files_below(folder: Path) -> Iterator[str]:
+    """The names of all files in and below the folder but hidden ones."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name).relative_to(folder).as_posix() for name in files if not name.startswith("."))
+
+
+def slowest(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The file that takes longest from the disk to the model's input, each alone in one thread."""
+    preprocessing = read_model_file(shipped_model()).spec.preprocessing
+    longest, which = 0.0, ""
+    with silence():
+        for name in names:
+            photo = PhotoFile(name, os.fsencode(folder / name))
+            began = time.monotonic()
+            with contextlib.suppress(PhotoError):
+                to_array(photo.read(), preprocessing, name=name)
+            longest, which = max((longest, which), (time.monotonic() - began, name))
+    return {"file": which, "seconds": round(longest, 2)}
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Nothing on stderr, where Pillow and the libraries below it say what they think of the files."""
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 # --- files ------------------------------------------------------------------------------------------------------
 
 
-def damaged(source: Path, folder: Path, count: int, chance: random.Random) -> Iterator[str]:
-    """Write that many files into the folder; their names."""
+def damage(source: Path, folder: Path, count: int, chance: random.Random) -> None:
+    """Write that many files into the folder."""
     seeds = [
         (suffix, content)
         for path in chance.sample(sorted(source.iterdir()), 24)
@@ -94,9 +150,7 @@ def damaged(source: Path, folder: Path, count: int, chance: random.Random) -> It
         changed = bytearray(content)
         for _ in range(chance.choice((1, 1, 1, 2, 4))):
             chance.choice(MUTATIONS)(changed, chance, contents)
-        name = f"{number:05}.{suffix}"
-        (folder / name).write_bytes(changed)
-        yield name
+        (folder / f"{number:05}.{suffix}").write_bytes(changed)
 
 
 def in_every_format(photo: Image.Image) -> Iterator[tuple[str, bytes]]:

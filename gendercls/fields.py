@@ -8,6 +8,29 @@ from typing import Any, ClassVar, Self
 
 from gendercls.errors import ModelError
 
+_DEEPEST = 32  # far beyond any file of ours, and short of Python's recursion limit whatever is done with the value
+
+
+def parse_json(text: str) -> Any:
+    """The value of a JSON text that can be shown and written again.
+
+    Raises:
+        ValueError: no JSON, a number of thousands of digits, half of a surrogate pair, or too deep a nest.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not _is_within(_DEEPEST, value):
+        raise ValueError("nested too deeply")
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
+def _is_within(levels: int, value: object) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_within(levels - 1, item) for item in inner)
+
 
 class Fields:
     """Typed getters over one table. Who reads a kind of file adds the getters that it needs.

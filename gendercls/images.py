@@ -224,6 +224,8 @@ def _rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         return _eight_bit_grey(image).convert("RGB")
+    if image.mode == "La":  # of a TIFF; Pillow turns it into nothing else but LA
+        image = image.convert("LA")
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")

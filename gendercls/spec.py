@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gendercls.answers import Answers, AttributeScore, answers_for, attribute_scores, mean_accuracy
 from gendercls.errors import LabelError, ModelError
-from gendercls.fields import Fields
+from gendercls.fields import Fields, parse_json
 from gendercls.images import Preprocessing
 from gendercls.labels.rules import ClassRule, check_classes, classes_to_json, opinions_in
 from gendercls.stats import Threshold, wilson
@@ -195,8 +195,8 @@ class ModelSpec:
 def parse_spec(text: str, where: str) -> ModelSpec:
     """A spec from its JSON. Raises ModelError that names the file and the key."""
     try:
-        top = _Reader(json.loads(text), where, "spec")
-    except (ValueError, RecursionError):  # beside bad JSON: a number of thousands of digits, or too deep a nest
+        top = _Reader(parse_json(text), where, "spec")
+    except ValueError:
         raise ModelError("the model's spec is no JSON", where=where, do="export the model again") from None
     major, minor = top.wholes("format", 2)
     if major != FORMAT[0]:
@@ -298,7 +298,7 @@ class _Reader(Fields):
         try:
             return build(self)
         except (ValueError, LabelError) as error:
-            raise self.refused(f"{self.named(key)}: {str(error).splitlines()[0]}") from None
+            raise self.refused(f"{self.named(key)}: {str(error).splitlines()[0][:200]}") from None
 
 
 def _is_number(value: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import math
 import os
 import zlib
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ UNKNOWN_LICENCE = "not stated; ask the owner of the photos"
 
 _PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_id", "img", "photo")
 _CLASS_COLUMNS = (CLASS_COLUMN, "label", "truth")
+_OWN_COLUMNS = ("split", "identity", "weight", "stratum")
 _YES = frozenset({"1", "true", "yes", "t", "y"})
 _NO = frozenset({"0", "-1", "false", "no", "f", "n"})
 _MEANING = dict.fromkeys(_YES, 1) | dict.fromkeys(_NO, 0) | {"": -1, UNDETERMINED: -1}
@@ -30,6 +32,8 @@ _SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", 
 _SPLITS |= {"testing": "test", "": ""}
 _CELEBA_VALUES = frozenset({"1", "-1", "0"})
 _CELEBA_SPLITS = {"0": "train", "1": "val", "2": "test"}
+_MOST_DIGITS = 18  # of a count or an identity: no more than fit 64 bits
+_MOST_CHARACTERS = 2**28  # of a column as an array, which takes 1 GiB
 _CELEBA_PHOTOS = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba", ".")
 
 
@@ -103,13 +107,14 @@ def _read_celeba(attributes: Path) -> Labels:
 
 def _celeba_txt(path: Path) -> tuple[list[str], dict[str, NDArray[np.int8]]]:
     lines = _text(path).splitlines()
-    if len(lines) < 2 or not lines[0].strip().isdecimal():
+    if len(lines) < 2 or not _is_number(lines[0].strip()):
         raise LabelError(
             "CelebA's attribute file begins with the number of photos and a line of attribute names; this one does not",
             where=f"{path}:1",
             do="take list_attr_celeba.txt as it is published",
         )
     names, rows = lines[1].split(), [(n, line) for n, line in enumerate(lines[2:], start=3) if line.strip()]
+    _check_columns(f"{path}:2", names)
     if len(rows) != int(lines[0]):
         raise LabelError(
             f"the file promises {int(lines[0]):,} photos and has {len(rows):,} rows",
@@ -130,7 +135,7 @@ def _celeba_txt(path: Path) -> tuple[list[str], dict[str, NDArray[np.int8]]]:
 def _bad_celeba_row(where: str, fields: Sequence[str], expected: int) -> LabelError:
     what = f"a row should have {expected} values of 1 or -1 after the file's name; this one has {len(fields)}"
     if len(fields) == expected:
-        what = f"the value {min(set(fields) - _CELEBA_VALUES)!r} is neither 1 nor -1"
+        what = f"the value {_shown(min(set(fields) - _CELEBA_VALUES))} is neither 1 nor -1"
     return LabelError(what, where=where, do="take the file as it is published")
 
 
@@ -142,9 +147,9 @@ def _celeba_csv(path: Path) -> tuple[list[str], dict[str, NDArray[np.int8]]]:
         values = _as_flags([row[column] for row in rows])
         if values is None:
             bad = next((n for n, row in enumerate(rows) if row[column].lower() not in _MEANING), None)
-            what = f"the column {name!r} has no value at all"
+            what = f"the column {_shown(name)} has no value at all"
             if bad is not None:
-                what = f"the value {rows[bad][column]!r} of {name} is neither 1 nor -1"
+                what = f"the value {_shown(rows[bad][column])} of {_shown(name)[1:-1]} is neither 1 nor -1"
             where = f"{path}:{1 if bad is None else lines[bad]}"
             raise LabelError(what, where=where, do="take the file as it is published")
         flags[name] = values
@@ -163,16 +168,19 @@ def _key_values(path: Path, keys: Sequence[str], allowed: set[str] | None) -> li
     found: dict[str, str] = {}
     for number, line in enumerate(_text(path).splitlines(), start=1):
         fields = line.replace(",", " ").split()
-        if not fields or (number == 1 and path.suffix == ".csv"):
+        is_pair = len(fields) == 2
+        is_header = number == 1 and path.suffix == ".csv" and is_pair and not fields[1].isdecimal()
+        if not fields or is_header:
             continue
-        good = len(fields) == 2 and (fields[1] in allowed if allowed is not None else fields[1].isdecimal())
-        if not good:
+        if not is_pair or not (fields[1] in allowed if allowed is not None else _is_number(fields[1])):
             expected = "0, 1 or 2" if allowed is not None else "a number"
             raise LabelError(
-                f"a row should be a file name and {expected}; this one is {line.strip()!r}",
+                f"a row should be a file name and {expected}; this one is {_shown(line.strip())}",
                 where=f"{path}:{number}",
                 do="take the file as it is published",
             )
+        if fields[0] in found:
+            raise _two_rows(path, fields[0])
         found[fields[0]] = fields[1]
     return [found.get(key, "") for key in keys]
 
@@ -195,7 +203,7 @@ def _read_fairface(paths: Sequence[Path]) -> Labels:
         if names != header:
             raise LabelError(
                 f"the columns differ from those of {paths[0]}",
-                where=f"{path}:1 has: {', '.join(names)}",
+                where=f"{path}:1 has: {_listed(names)}",
                 do="take the file as it is published",
             )
         at = header.index("file")
@@ -222,29 +230,47 @@ def _read_csv(path: Path) -> Labels:
     if place is None:
         raise LabelError(
             "the CSV has no column for the photo's path",
-            where=f"{path}:1 has: {', '.join(header)}",
+            where=f"{path}:1 has: {_listed(header)}",
             do=f"name one column {_PATH_COLUMNS[0]!r} (or {', '.join(_PATH_COLUMNS[1:])})",
         )
-    keys = _unique(path, [row[place].removeprefix("./") for row in rows])
-    special = {header[place]}
-    split = identity = None
-    if "split" in lower:
-        column = lower.index("split")
-        special.add(header[column])
-        split = np.array([_split_word(path, line, row[column]) for line, row in zip(lines, rows, strict=True)])
-    if "identity" in lower:
-        column = lower.index("identity")
-        special.add(header[column])
-        _, numbers = np.unique([row[column] for row in rows], return_inverse=True)
-        known = np.array([bool(row[column]) for row in rows])
-        identity = np.where(known, numbers, -1).astype(np.int64)
-    special |= {header[n] for n, name in enumerate(lower) if name == "weight"}
+    names = [row[place].removeprefix("./") for row in rows]
+    of_faces = {"face", "weight", "stratum"} <= set(lower)  # a sheet of faces; elsewhere a face may be anything
+    if of_faces:
+        names = [f"{name}/{row[lower.index('face')]}" for name, row in zip(names, rows, strict=True)]
+    keys = _unique(path, names)
+    own = {name: lower.index(name) for name in _OWN_COLUMNS if name in lower}
+    words = {name: [row[column] for row in rows] for name, column in own.items()}
+    split = identity = weight = stratum = None
+    if "split" in own:
+        split = np.array([_split_word(path, *pair) for pair in zip(lines, words["split"], strict=True)])
+    if "identity" in own:
+        _, numbers = np.unique(words["identity"], return_inverse=True)
+        identity = np.where(np.array(words["identity"]) != "", numbers, -1).astype(np.int64)
+    if "weight" in own:
+        weight = np.array([_weight(word) for word in words["weight"]])
+    if "stratum" in own:
+        stratum = np.array(words["stratum"])
+    special = {header[place], *(header[column] for column in own.values())}
+    special |= {header[lower.index("face")]} if of_faces else set()
     flags, columns = _typed_columns(header, rows, special)
     for name in _CLASS_COLUMNS[1:]:
         if name in columns and CLASS_COLUMN not in columns:
             columns[CLASS_COLUMN] = columns.pop(name)
     notes = (f"{len(flags) + len(columns)} columns of {len(keys):,} photos from {path}",)
-    return Labels(path.name, UNKNOWN_LICENCE, path.parent, keys, flags, columns, split, identity, notes)
+    return Labels(
+        *(path.name, UNKNOWN_LICENCE, path.parent, keys, flags, columns, split, identity, notes),
+        weight,
+        stratum,
+        of_faces,
+    )
+
+
+def _weight(text: str) -> float:
+    """The number; NaN where it is none, which only matters to who asks for weights."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _class_folders(folder: Path) -> list[Path]:
@@ -285,12 +311,16 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
         if path.suffix == ".gz":
             data = gzip.decompress(data)
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise LabelError("the label file is not UTF-8", where=f"{path}:{line}", do="save it as UTF-8") from None
     except (OSError, EOFError, zlib.error) as error:
         raise LabelError(f"the label file cannot be read: {error}", where=str(path), do="check the file") from None
+    if "\0" in text:  # as UTF-16 has many, and blocks that a file system never wrote are nothing else
+        line = text[: text.index("\0")].count("\n") + 1
+        raise LabelError("the label file has a NUL in it", where=f"{path}:{line}", do="save it as UTF-8")
+    return text
 
 
 def _csv_rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
@@ -316,10 +346,21 @@ def _csv_rows(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
         ) from None
     if not rows:
         raise LabelError("the label file has no rows", where=str(path), do="check the file")
-    doubled = next((name for name in header if header.count(name) > 1), None)
-    if doubled is not None:
-        raise LabelError(f"the column {doubled!r} is there twice", where=f"{path}:1", do="rename one of them")
+    _check_columns(f"{path}:1", header)
+    lengths = [max(map(len, row)) for row in rows]
+    if max(lengths) * len(rows) > _MOST_CHARACTERS:
+        raise LabelError(
+            f"one of the {len(rows):,} rows has a field of {max(lengths):,} characters, too long for a column of words",
+            where=f"{path}:{lines[lengths.index(max(lengths))]}",
+            do="leave that column out",
+        )
     return header, rows, lines
+
+
+def _check_columns(where: str, names: Sequence[str]) -> None:
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled is not None:
+        raise LabelError(f"the column {_shown(doubled)} is there twice", where=where, do="rename one of them")
 
 
 def _typed_columns(
@@ -352,7 +393,9 @@ def _split_word(path: Path, line: int, word: str) -> str:
         return _SPLITS[word.lower()]
     except KeyError:
         raise LabelError(
-            f"the split {word!r} is unknown", where=f"{path}:{line}", do="use train, val or test, or leave it empty"
+            f"the split {_shown(word)} is unknown",
+            where=f"{path}:{line}",
+            do="use train, val or test, or leave it empty",
         ) from None
 
 
@@ -360,14 +403,34 @@ def _need_column(path: Path, header: Sequence[str], column: str) -> None:
     if column not in header:
         raise LabelError(
             f"the column {column!r} is missing",
-            where=f"{path}:1 has: {', '.join(header)}",
+            where=f"{path}:1 has: {_listed(header)}",
             do="take the file as it is published",
         )
 
 
 def _unique(path: Path, keys: list[str]) -> list[str]:
+    if not all(keys):
+        where = f"{path}, row {keys.index('') + 1:,} of its {len(keys):,}"
+        raise LabelError("a row does not say of which photo it is", where=where, do="give the path, or remove the row")
     if len(set(keys)) != len(keys):
         seen: set[str] = set()
-        twice = next(key for key in keys if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise LabelError(f"the photo {twice!r} has two rows", where=str(path), do="keep one of them")
+        raise _two_rows(path, next(key for key in keys if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
     return keys
+
+
+def _two_rows(path: Path, key: str) -> LabelError:
+    return LabelError(f"the photo {_shown(key)} has two rows", where=str(path), do="keep one of them")
+
+
+def _is_number(word: str) -> bool:
+    return word.isdecimal() and len(word) <= _MOST_DIGITS
+
+
+def _shown(word: str) -> str:
+    """The word in quotes, and no more of it than a message has room for."""
+    return repr(word if len(word) <= 200 else word[:200] + "…")
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The columns of a file that has others than it should."""
+    return ", ".join(_shown(name)[1:-1] for name in names[:20]) + (", …" if len(names) > 20 else "")

@@ -30,7 +30,9 @@ class Labels:
     the photos. keys: N paths below root, with ``/``. flags: boolean attributes, int8 ``[N]`` of 1, 0 and -1
     (unknown). columns: categorical attributes, str ``[N]``, empty where unknown. split: str ``[N]`` of ``train``,
     ``val``, ``test`` or empty, where the data has its own. identity: int64 ``[N]``, -1 where unknown. notes: what
-    was taken from where, a line each.
+    was taken from where, a line each. weight, stratum: of a sample drawn to be labelled by hand: for how many photos
+    each row stands, float64 ``[N]``, NaN where the file has no number, and the part it was drawn from, str ``[N]``.
+    of_faces: whether rows are of faces, and keys end in ``/`` and the face's number.
     """
 
     source: str
@@ -42,6 +44,9 @@ class Labels:
     split: NDArray[np.str_] | None = None
     identity: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
+    weight: NDArray[np.float64] | None = None
+    stratum: NDArray[np.str_] | None = None
+    of_faces: bool = False
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -62,7 +67,7 @@ class Labels:
         Raises:
             LabelError: there is no such attribute (the nearest name is said), or it is over race.
         """
-        column, equals, value = name.partition("=")
+        column = name.partition("=")[0]
         if _OVER_RACE.match(column):
             raise LabelError(
                 f"classes over {column.strip()!r} are refused",
@@ -71,8 +76,10 @@ class Labels:
             )
         if name in self.flags:
             return self.flags[name]
-        if equals and column in self.columns and value in self.columns[column]:
-            return _equals(self.columns[column], value)
+        for column, values in self.columns.items():  # whose name may have a '=' in it too
+            value = name.removeprefix(f"{column}=")
+            if value != name and value in values:
+                return _equals(values, value)
         if name == "Male" and (genders := self._gender_columns()):
             if len(genders) > 1:
                 raise self._several_genders(genders)

@@ -271,9 +271,13 @@ def test_a_csv_of_classes(tmp_path: Path, column: str) -> None:
 
 
 def test_a_csv_with_its_own_split_identities_and_weights(tmp_path: Path) -> None:
-    """``split`` and ``identity`` are taken for what they are, and they and ``weight`` are no attributes."""
-    rows = "1.jpg,1,train,ann,1\n2.jpg,0,Validation,bob,0\n3.jpg,0,TEST,ann,1\n4.jpg,1,,,1\n"
-    labels = read_labels(write(tmp_path / "labels.csv", f"path,Male,Split,identity,weight\n{rows}"))
+    """What a column says of a row and not of its photo is taken for what it is, and is no attribute."""
+    rows = "1.jpg,1,train,ann,1,a\n2.jpg,0,Validation,bob,2.5,b\n3.jpg,0,TEST,ann,,a\n4.jpg,1,,,1e400,\n"
+    labels = read_labels(write(tmp_path / "labels.csv", f"path,Male,Split,identity,weight,stratum\n{rows}"))
+    assert labels.weight is not None
+    assert labels.stratum is not None
+    assert str(labels.weight.tolist()) == "[1.0, 2.5, nan, inf]"
+    assert labels.stratum.tolist() == ["a", "b", "a", ""]
     assert labels.split is not None
     assert labels.split.tolist() == ["train", "val", "test", ""]
     assert labels.identity is not None
