@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from gendercls import __version__
-from gendercls.errors import GenderclsError, InterruptedRunError, PhotosFailedError
+from gendercls.errors import GenderclsError, InterruptedRunError, MismatchError, PhotosFailedError, UsageError
 
 if TYPE_CHECKING:
     from gendercls.labels import ClassRule
@@ -33,8 +34,24 @@ EXAMPLES = {
         "gendercls audit ./celeba --init weights.pt --out audit",
     ),
     "report": (
-        "gendercls report runs/first",
-        "gendercls report runs/first --out first.html --photos ./celeba/img_align_celeba",
+        "gendercls report preds.csv --labels list_attr_celeba.txt --photos ./photos",
+        "gendercls report runs/first --out first.html",
+    ),
+    "sample": (
+        "gendercls sample preds.csv --out sheet.html",
+        "gendercls sample preds.csv --out sheet.html --n 400 --photos ./photos",
+    ),
+    "compare": (
+        "gendercls compare fp32.csv int8.csv",
+        "gendercls compare last-year.csv this-year.csv --labels list_attr_celeba.txt --out changed.csv",
+    ),
+    "verify": (
+        "gendercls verify preds.csv",
+        "gendercls verify preds.csv --photos ./photos --sample 200",
+    ),
+    "sort": (
+        "gendercls sort preds.csv --photos ./photos --into ./sorted",
+        "gendercls sort --undo ./sorted/sorted.csv",
     ),
 }
 
@@ -44,6 +61,10 @@ class Commands(click.Group):
 
     is_whole_process = False
     """Whether the command was typed, so that the process is its own; not called by a program."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _typed_words_shown():
+            return super().parse_args(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         self.is_whole_process = not args and not kwargs
@@ -61,7 +82,8 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         try:
-            return super().parse_args(ctx, args)
+            with _typed_words_shown():
+                return super().parse_args(ctx, args)
         except click.MissingParameter as error:
             if self.name not in EXAMPLES:
                 raise
@@ -78,16 +100,35 @@ class Command(click.Command):
 Commands.command_class = Command
 
 
+@contextmanager
+def _typed_words_shown() -> Iterator[None]:
+    """click repeats what was typed, or what a ``*`` stood for, as it is."""
+    try:
+        yield
+    except click.UsageError as error:
+        from gendercls import console
+
+        error.message = console.one_line(error.message)  # type: ignore[misc]
+        raise
+
+
 def _end(error: GenderclsError) -> NoReturn:
     from gendercls import console
 
     if "--debug" in sys.argv:
         import traceback
 
-        traceback.print_exc()
+        click.echo(console.printable(traceback.format_exc()), err=True, nl=False)
     if _leads():
         click.echo(f"Error: {console.printable(str(error))}", err=True)
     sys.exit(error.exit_status)
+
+
+def _put_json(text: str) -> None:
+    """JSON on stdout; what a terminal would obey is escaped, which is the same to a program."""
+    import json
+
+    click.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def _leads() -> bool:
@@ -163,9 +204,10 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, **v
     from gendercls import process
 
     # In a program's own process nobody may fork.
-    watch = (
-        process.guarded(photo_timeout, quiet=quiet, is_retry=values["retry_failed"]) if main.is_whole_process else None
-    )
+    watch = None
+    if main.is_whole_process:
+        models = values["model"], values["face_model"]
+        watch = process.guarded(photo_timeout, models, quiet=quiet, is_retry=values["retry_failed"])
 
     from gendercls import console
     from gendercls.classify.run import ClassifyOptions
@@ -175,12 +217,12 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, **v
     process.interrupt_when_asked()
     try:
         with classified.classify_progress(quiet) as report:
-            summary = run_classify(ClassifyOptions(**values), report, watch)
+            summary = run_classify(ClassifyOptions(**values, command=process.this_command()), report, watch)
     except InterruptedRunError as error:
         error.do = "continue with: " + process.this_command()
         raise
     if as_json:
-        click.echo(summary.to_json())
+        _put_json(summary.to_json())
     if not quiet:
         classified.show_summary(summary)
     if strict and summary.tally.failed:
@@ -274,7 +316,7 @@ def audit(classes: str | None, as_json: bool, **values: Any) -> None:
     with trained.audit_progress() as tell:
         result = run_audit(options, tell)
     if as_json:
-        click.echo(result.to_json())
+        _put_json(result.to_json())
     trained.show_audit(result)
 
 
@@ -306,22 +348,152 @@ def export(**values: Any) -> None:
     trained.show_export(run_export(ExportOptions(**values), console.note))
 
 
-@main.command(short_help="A training run → one HTML page.")
-@click.argument("source", type=_path, metavar="RUN")
-@click.option("--out", type=_path, help="The HTML file to write.  [default: report.html in the run]")
-@click.option("--photos", type=_path, metavar="DIR", help="Where the photos lie.  [default: where the run found them]")
+@main.command(short_help="A CSV of predictions, or a training run → one HTML page.")
+@click.argument("source", type=_path, metavar="PREDS.csv|RUN")
+@click.option("--labels", type=_path, help="CelebA, FairFace, a CSV, class folders, or labels.csv of a sheet.")
+@click.option("--out", type=_path, help="The HTML file to write.  [default: beside the CSV, or in the run]")
+@click.option("--photos", type=_path, metavar="DIR", help="Show photos from there.  [default: of a CSV none]")
+@click.option("--no-thumbnails", "thumbnails", is_flag=True, flag_value=False, default=True, help="Show no photos.")
+@click.option(
+    "--label-noise", type=click.FloatRange(0, 1), metavar="RATE", help="Say what accuracy means if so many labels err."
+)
 @click.option("--force", is_flag=True, help="Replace an existing page.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON on stdout.")
 @_everywhere
-def report(**values: Any) -> None:
-    """Write one HTML page about RUN, the folder of a training run, finished or not; it needs no network to be read.
+def report(as_json: bool, **values: Any) -> None:
+    """Write one HTML page about a CSV that classify wrote, or about the folder of a training run, finished or not.
 
-    The page holds photos of the worst mistakes: share it only where the licence of the data allows that.
+    It needs no network and nothing beside it to be read. Photos of people become part of it where they are shown: share
+    it only where the law and the licence of the photos allow that.
     """
-    from gendercls.console import trained
+    from gendercls import console
+    from gendercls.console import reported
     from gendercls.report.run import ReportOptions
     from gendercls.report.run import report as run_report
 
-    trained.show_report(run_report(ReportOptions(**values)))
+    result = run_report(ReportOptions(**values), console.note)
+    if as_json:
+        _put_json(result.to_json())
+    reported.show_report(result)
+
+
+@main.command(short_help="A preds.csv → a page to label some of it by hand.")
+@click.argument("preds", type=_path, metavar="PREDS")
+@click.option("--out", type=_path, required=True, help="The HTML file to write.")
+@click.option("--photos", type=_path, metavar="DIR", help="Where the photos lie.  [default: where the run found them]")
+@click.option("--n", "count", type=click.IntRange(min=1), default=200, show_default=True, help="How many to label.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Of the draw and the order.")
+@click.option("--show-answers", is_flag=True, help="Show what the model says: labels are then not blind.")
+@click.option("--force", is_flag=True, help="Replace an existing page.")
+@_everywhere
+def sample(**values: Any) -> None:
+    """Draw photos, or faces, of PREDS, a CSV by gendercls classify, and write a page on which a person labels them.
+
+    The page needs no network and gives a labels.csv for gendercls report --labels, with the weight of each label. It
+    holds the photos: share it only with those who may see them.
+    """
+    from gendercls import console
+    from gendercls.console import drawn
+    from gendercls.report.sheet import SampleOptions
+    from gendercls.report.sheet import sample as run_sample
+
+    options = SampleOptions(**values)
+    drawn.show_sample(run_sample(options, console.note), options.preds)
+
+
+@main.command(short_help="Two CSVs of the same photos → what changed, and where.")
+@click.argument("first", type=_path)
+@click.argument("second", type=_path)
+@click.option("--labels", type=_path, help="CelebA, FairFace, a CSV or class folders.  [default: the CSVs' own truth]")
+@click.option("--out", type=_path, metavar="CSV", help="Write every changed prediction there.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@click.option("--json", "as_json", is_flag=True, help="Print all numbers as JSON on stdout.")
+@_everywhere
+def compare(as_json: bool, **values: Any) -> None:
+    """Say how FIRST and SECOND differ, two CSVs by gendercls classify: of two models, two precisions, two years.
+
+    With labels also which is right more often, whether that is more than chance, and for which groups.
+    """
+    from gendercls.console import checked
+    from gendercls.report.compare import CompareOptions
+    from gendercls.report.compare import compare as run_compare
+
+    found = run_compare(CompareOptions(**values))
+    if as_json:
+        _put_json(found.to_json())
+    checked.show_comparison(found)
+
+
+@main.command(short_help="Whether a CSV is what its model says.")
+@click.argument("preds", type=_path, metavar="PREDS")
+@click.option("--photos", type=_path, metavar="DIR", help="Where the photos lie.  [default: where the run found them]")
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Read only N photos again, drawn at random.")
+@click.option("--seed", default=1, show_default=True, type=click.IntRange(min=0), help="Of the draw.")
+@click.option("--model", type=_path, help="The run's model.  [default: the shipped one, if it was that]")
+@click.option("--face-model", type=_path, help="The run's face detector.  [default: what faces download got]")
+@click.option("--device", metavar="auto|cpu|cuda[:N]", help="Where to classify.  [default: as the run]")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON on stdout.")
+@_everywhere
+def verify(as_json: bool, **values: Any) -> None:
+    """Read the photos of PREDS, a CSV by gendercls classify, again, run its model, and compare.
+
+    Every row must also follow from its own numbers, and every file of the folder have one. A mismatch exits with 1.
+    """
+    from gendercls import process
+    from gendercls.classify.verify import VerifyOptions
+    from gendercls.classify.verify import verify as run_verify
+    from gendercls.console import checked, classified
+
+    process.interrupt_when_asked()
+    with classified.classify_progress(quiet=False) as report:
+        found = run_verify(VerifyOptions(**values), report)
+    if as_json:
+        _put_json(found.to_json())
+    checked.show_verdict(found)
+    if not found.is_match:
+        raise MismatchError(
+            "the CSV is not what its model says of these photos",
+            where=str(found.preds),
+            do="restore the CSV or the photos from a copy, or classify the photos again",
+        )
+
+
+@main.command(short_help="Photos → a folder for each class, as links or copies.")
+@click.argument("preds", type=_path, metavar="PREDS")
+@click.option("--photos", type=_path, metavar="DIR", help="Where the photos lie.  [default: where the run found them]")
+@click.option("--into", type=_path, metavar="DIR", help="Where the folders go; made if need be.")
+@click.option("--link/--copy", "is_link", default=True, help="Symbolic links, or whole copies.  [default: link]")
+@click.option("--undo", is_flag=True, help="Take back what PREDS says was made: the sorted.csv of an earlier sort.")
+@_everywhere
+def sort(preds: Path, photos: Path | None, into: Path | None, is_link: bool, undo: bool) -> None:
+    """Make a link to each photo of PREDS, a CSV by gendercls classify, in a folder of its class.
+
+    Others go to uncertain, failed, no-face and, with faces of different labels, several. Nothing is moved or replaced;
+    sorted.csv lists what was made, so that it can be taken back.
+    """
+    import shlex
+
+    from gendercls import process
+    from gendercls.console import checked
+
+    process.interrupt_when_asked()
+    if undo:
+        from gendercls.report.sorted_list import undo as run_undo
+
+        checked.show_undone(run_undo(preds))
+        return
+    from gendercls.report.sort import SortOptions
+    from gendercls.report.sort import sort as run_sort
+
+    if into is None:
+        raise UsageError("nobody said where the folders go", where="--into", do="name a folder: --into DIR")
+    try:
+        with checked.sort_progress() as report:
+            found = run_sort(SortOptions(preds, into, photos, "link" if is_link else "copy"), report)
+    except InterruptedRunError as error:
+        error.do = "continue with: " + process.this_command()
+        raise
+    checked.show_sorted(found, shlex.join(["gendercls", "sort", "--undo", str(into / "sorted.csv")]))
 
 
 @main.command(short_help="What a model file says of itself.")
@@ -338,7 +510,7 @@ def info(model: Path | None, as_json: bool) -> None:
     if found.warning:
         console.warn(found.warning)
     if as_json:
-        click.echo(found.to_json())
+        _put_json(found.to_json())
         return
     about.show_info(found.spec, str(found.path), found.sha256)
 

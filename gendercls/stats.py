@@ -92,6 +92,41 @@ def paired_difference(only_first: int, only_second: int, total: int) -> Differen
     return Difference(total, net / total, max(-1.0, net / cells - half), min(1.0, net / cells + half))
 
 
+def mcnemar(only_first: int, only_second: int) -> float:
+    """How likely two that are right equally often would differ at least so much: a two-sided p-value in [0, 1].
+
+    Args: only_first, only_second: photos that it alone gets right.
+
+    Source: McNemar 1947, Psychometrika 12, pages 153-157; exact: of their sum, either count is binomial with one half.
+
+    >>> round(mcnemar(8, 3), 4)
+    0.2266
+    """
+    fewer, total = min(only_first, only_second), only_first + only_second
+    last = math.lgamma(total + 1) - math.lgamma(fewer + 1) - math.lgamma(total - fewer + 1) - total * math.log(2)
+    # The tail's terms, each from the one above it: no factorial is ever too large.
+    counts = np.arange(fewer, 0, -1)
+    tail = 1 + float(np.cumprod(counts / (total - counts + 1)).sum())
+    return min(1.0, 2 * math.exp(last) * tail)
+
+
+def benjamini_hochberg(p_values: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Each of M p-values as the least false discovery rate at which it would be called a finding, ``[M]`` in [0, 1].
+
+    Of all that are at most 0.05 then, 5 % are expected to be chance alone, however many were looked at.
+
+    Source: Benjamini & Hochberg 1995, Journal of the Royal Statistical Society B 57, pages 289-300.
+
+    >>> benjamini_hochberg(np.array([0.01, 0.5, 0.02])).tolist()
+    [0.03, 0.5, 0.03]
+    """
+    count = len(p_values)
+    order = np.argsort(p_values, kind="stable")[::-1]
+    adjusted = np.empty(count)
+    adjusted[order] = np.minimum.accumulate(p_values[order] * (count / np.arange(count, 0, -1)))
+    return np.minimum(adjusted, 1)
+
+
 def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
     """Probabilities ``[N, K]`` whose rows sum to 1, from logits ``[N, K]`` divided by the temperature (above 0)."""
     scaled = np.asarray(logits, np.float64) / temperature

@@ -27,7 +27,7 @@ EXCEPTIONS = {
     "doctor": {"classify.provider", "classify.session"},
     # To tell a step from an epoch among what training reports, and scores of classes from those of attributes.
     "console.trained": {"train.events"},
-    "console.classified": {"classify.scores"},
+    "console.classified": {"scores"},
 }
 TORCH = {"torch", "torchvision", "onnx", "onnxscript"}
 HEAVY = {"torch", "onnxruntime", "numpy", "PIL", "rich"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gendercls.shares import rogan_gladen
+from gendercls.shares import HandLabels, em_prior_shift, prediction_powered, rogan_gladen
 
 
 @given(st.integers(0, 1000), st.integers(700, 1000), st.integers(700, 1000))
@@ -35,7 +35,7 @@ def test_three_classes() -> None:
 
 
 def test_the_interval_holds_the_truth() -> None:
-    """In 95 of 100 sets, with a confusion as uncertain as a model's; benchmarks/coverage.py makes many more."""
+    """In 95 of 100 sets, with a confusion as uncertain as a model's; benchmarks/shares.py makes many more."""
     chance = np.random.default_rng(5)
     held = 0
     for _ in range(1000):
@@ -78,3 +78,83 @@ def test_the_same_interval_comes_out_twice() -> None:
     """Also where it comes from draws."""
     arguments = np.array([50, 30, 20]), np.array([[90, 5, 5], [5, 90, 5], [5, 5, 90]])
     assert rogan_gladen(*arguments) == rogan_gladen(*arguments)
+
+
+# --- by the probabilities ---------------------------------------------------------------------------------------
+
+
+def calibrated(chance: np.random.Generator, second: np.ndarray, prior: float) -> np.ndarray:
+    """Probabilities ``[N, 2]`` that are calibrated where that share is of the second class."""
+    score = chance.normal(np.where(second, 1.5, -1.5))
+    odds = np.exp(3 * score) * prior / (1 - prior)
+    return np.column_stack([1 / (1 + odds), odds / (1 + odds)])
+
+
+def test_shifted_classes_are_found_again() -> None:
+    """In 95 of 100 sets the interval holds a share that is far from the one the probabilities were made for."""
+    chance, held = np.random.default_rng(6), 0
+    for _ in range(400):
+        found = em_prior_shift(calibrated(chance, chance.random(1000) < 0.15, 0.5), np.array([5000, 5000]))
+        assert found is not None
+        assert found[0].value + found[1].value == pytest.approx(1)
+        held += found[1].low <= 0.15 <= found[1].high
+    assert 0.92 * 400 <= held <= 0.98 * 400
+
+
+def test_probabilities_that_shift_nothing() -> None:
+    """Where nothing is certain of any photo the shares stay those of before, and may be anything; none without any."""
+    found = em_prior_shift(np.full((50, 2), [0.3, 0.7]), np.array([30, 70]))
+    assert found is not None
+    assert [share.value for share in found] == pytest.approx([0.3, 0.7])
+    assert em_prior_shift(np.zeros((0, 2)), np.array([30, 70])) is None
+    assert em_prior_shift(np.full((50, 2), 0.5), np.array([0, 70])) is None
+    certain = em_prior_shift(np.full((50, 2), [1.0, 0.0]), np.array([50, 50]))
+    assert certain is not None
+    assert (certain[0].value, certain[1].value) == pytest.approx((1, 0))
+
+
+# --- by hand ----------------------------------------------------------------------------------------------------
+
+
+def drawn(chance: np.random.Generator, scores: np.ndarray, truth: np.ndarray, each: int) -> HandLabels:
+    """That many labels of each of four parts of the set, by score."""
+    parts = np.array_split(np.argsort(scores), 4)
+    chosen = np.concatenate([chance.choice(part, each, replace=False) for part in parts])
+    sizes = np.array([len(part) for part in parts], float)
+    return HandLabels(scores[chosen], truth[chosen], np.repeat(np.arange(4), each), sizes)
+
+
+def test_hand_labels_are_right_whatever_the_model_says() -> None:
+    """The interval holds the share of this very set, with a good model and with one that says the opposite."""
+    chance, sets = np.random.default_rng(7), 300
+    for sign in (1, -1):
+        held, width = 0, 0.0
+        for _ in range(sets):
+            truth = chance.random(2000) < 0.3
+            scores = calibrated(chance, truth, 0.5)[:, 1]
+            scores = scores if sign > 0 else 1 - scores
+            found = prediction_powered(scores.mean(), drawn(chance, scores, truth.astype(float), 40))
+            assert found is not None
+            held += found.low <= truth.mean() <= found.high
+            width += (found.high - found.low) / sets
+        assert 0.92 * sets <= held <= 0.985 * sets, sign
+        assert width < 0.11  # a plain sample of 160 has 0.14
+
+
+def test_who_labels_all_knows_all() -> None:
+    """The share of a set that is labelled whole has no interval; what cannot be determined is left out of it."""
+    truth = np.array([1, 1, 0, 1, 0, 0, 1, np.nan])
+    labels = HandLabels(np.linspace(0, 1, 8), truth, np.zeros(8, int), np.array([8.0]))
+    found = prediction_powered(0.5, labels)
+    assert found is not None
+    assert (found.value, found.low, found.high) == pytest.approx((4 / 7,) * 3)
+    assert prediction_powered(0.5, HandLabels(labels.scores, truth * np.nan, labels.stratum, labels.sizes)) is None
+
+
+def test_labels_that_all_say_the_same_are_no_proof() -> None:
+    """Twenty photos of one class, of a thousand: the interval is that of twenty photos."""
+    labels = HandLabels(np.full(20, 0.9), np.ones(20), np.zeros(20, int), np.array([1000.0]))
+    found = prediction_powered(0.9, labels)
+    assert found is not None
+    assert found.value == pytest.approx(1)
+    assert 0.8 < found.low < 0.9

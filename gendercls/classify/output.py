@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
-from gendercls.classify.rows import Columns, Row, encode, read_records
 from gendercls.errors import DamagedRowError, OutputError
 from gendercls.modelfile import Precision
-from gendercls.wholefile import whole_file
+from gendercls.rows import Columns, Row, encode, read_records
+from gendercls.wholefile import mode_of_next, open_private, publish, whole_file
 
-FORMAT = (1, 1)
+FORMAT = (1, 2)
+
+_OUTCOME = "finished"
+"""The record's key for what is known only in the end, and no part of what the run is."""
 
 _DYING_SECONDS = 2.0
 """How long a process that was killed may still hold its lock."""
@@ -110,12 +113,13 @@ class Journal:
         except OSError as error:
             raise _cannot_write(self.part, error) from None
 
-    def finish(self) -> None:
-        """Give the file its final name, once all of it is on the disk."""
+    def finish(self, outcome: dict[str, Any]) -> None:
+        """Give the file its final name, once all of it is on the disk. outcome: for its record."""
         file = self._opened()
+        self._write_record(outcome)
         try:
             os.fsync(file.fileno())
-            os.replace(self.part, self.out)
+            publish(self.part, self.out, mode_of_next(self.out))
             _sync_folder(self.out.parent)
         except OSError as error:
             raise _cannot_write(self.part, error) from None
@@ -167,7 +171,9 @@ class Journal:
         written: list[list[str]] = []
         begin = end = len(encode(self.columns.header()))
         for fields, after in self._records():
-            row = self._row(fields)
+            row = self._row(fields, after - end)
+            if not row.is_first and (not rows or row.path != rows[0].path or row.face[0] != str(len(rows) + 1)):
+                raise self._damaged(fields, f"face {row.face[0]} does not follow on the one before it")
             if row.is_first and rows:
                 yield rows, written, begin
                 rows, written, begin = [], [], end
@@ -183,10 +189,10 @@ class Journal:
         file.seek(0)
         records = read_records(file, str(self._written()))
         try:
-            header, _ = next(records, ([], 0))
+            header, end = next(records, ([], 0))
         except DamagedRowError:
-            header = ["no CSV"]
-        if header != self.columns.header():
+            header, end = ["no CSV"], 0
+        if header != self.columns.header() or end != len(encode(header)):
             raise OutputError(
                 "the rows have other columns than this run's",
                 where=f"{self._written()} begins with {','.join(header)[:200]}",
@@ -194,23 +200,32 @@ class Journal:
             )
         yield from records
 
-    def _row(self, fields: Sequence[str]) -> Row:
+    def _row(self, fields: Sequence[str], size: int) -> Row:
+        """The row of a line of that many bytes, which has to be one that `append` wrote, since it may stay."""
         try:
-            return self.columns.row(fields)
+            row = self.columns.row(fields)
+            is_as_written = self.columns.fields(row) == list(fields) and len(encode(fields)) == size
+            if not is_as_written or not self.columns.could_write(row):
+                raise ValueError("no run writes it so")
         except ValueError as error:
-            raise DamagedRowError(
-                f"a row is damaged: {error}",
-                where=f"{self._written()}, at {fields[0] if fields else 'an empty line'}",
-                do="repeat with --restart to begin anew",
-            ) from None
+            raise self._damaged(fields, str(error)) from None
+        return row
+
+    def _damaged(self, fields: Sequence[str], why: str) -> DamagedRowError:
+        return DamagedRowError(
+            f"a row is damaged: {why[:200]}",
+            where=f"{self._written()}, at {fields[0][:200] if fields else 'an empty line'}",
+            do="repeat with --restart to begin anew",
+        )
 
     def _opened(self) -> BinaryIO:
         if self._file is None:
             raise RuntimeError("begin() comes first")
         return self._file
 
-    def _write_record(self) -> None:
-        text = json.dumps(self.identity, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+    def _write_record(self, outcome: dict[str, Any] | None = None) -> None:
+        content = self.identity if outcome is None else {**self.identity, _OUTCOME: outcome}
+        text = json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
         try:
             with whole_file(self.record) as file:
                 file.write(text.encode("utf-8", "backslashreplace"))  # names that are not UTF-8 as JSON's own \\u
@@ -219,18 +234,20 @@ class Journal:
             raise _cannot_write(self.record, error) from None
 
     def _check_same_run(self) -> None:
+        now = json.loads(json.dumps(self.identity))
         try:
             begun = json.loads(self.record.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            if isinstance(begun, dict):
+                begun.pop(_OUTCOME, None)
+            if begun == now:
+                return
+            key, was, is_now = _first_difference(begun, now)
+        except (OSError, ValueError, RecursionError):  # the last where it is nested too deeply to be read or shown
             raise OutputError(
                 "rows were begun, but the record of their run is missing or damaged",
                 where=str(self.record),
                 do="repeat with --restart to begin anew",
             ) from None
-        now = json.loads(json.dumps(self.identity))
-        if begun == now:
-            return
-        key, was, is_now = _first_difference(begun, now)
         raise OutputError(
             f"{self.out.name} was begun with {key}; going on would mix the answers of two",
             where=f"{self.record.name} has {was}, this run has {is_now}",
@@ -253,7 +270,13 @@ def begun_with(out: Path, *, also_finished: bool) -> Begun:
     try:
         options = json.loads(out.with_name(out.name + ".run.json").read_text(encoding="utf-8"))["options"]
         precision, (batch_size, *_) = options["precision"], options["batch_shape"] or [None]
-    except (OSError, ValueError, LookupError, TypeError):  # the journal itself will say what is wrong with it
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        RecursionError,
+    ):  # the journal itself will say what is wrong with it
         return Begun()
     is_size = isinstance(batch_size, int) and batch_size >= 1
     return Begun(precision if precision in get_args(Precision) else None, batch_size if is_size else None)
@@ -295,19 +318,20 @@ def _first_difference(begun: Any, now: Any) -> tuple[str, str, str]:
     """Where two records of a run first differ: in words, and both values."""
     if not isinstance(begun, dict):
         begun = {}
-    key = next(name for name in [*now, *begun] if begun.get(name) != now.get(name))
+    key = next(name for name in [*now, *begun] if name not in begun or name not in now or begun[name] != now[name])
     if key in ("options", "versions") and isinstance(begun.get(key), dict) and isinstance(now.get(key), dict):
         words, was, is_now = _first_difference(begun[key], now[key])
         return (words.replace("another", "another version of") if key == "versions" else words), was, is_now
-    words = key.replace("_", " ")
+    words = " ".join(key[:60].replace("_", " ").split())
     other = f"other {words}" if words.endswith("s") else f"another {words}"
-    return other, _in_words(begun.get(key)), _in_words(now.get(key))
+    was, is_now = (_in_words(record[key])[:500] if key in record else "nothing" for record in (begun, now))
+    return other, was, is_now
 
 
 def _in_words(value: Any) -> str:
     match value:
         case {"sha256": str(digest), **name}:
-            return f"{next(iter(name.values()))} ({digest[:6]})"
+            return f"{next(iter(name.values()), 'one without a name')} ({digest[:6]})"
         case None:
             return "none"
         case list():
@@ -327,7 +351,7 @@ def _is_begun(part: Path) -> bool:
 
 def _open_locked(path: Path) -> BinaryIO:
     try:
-        file = open(path, "r+b" if path.exists() else "x+b")  # noqa: SIM115 - held for the whole run
+        file = path.open("r+b") if path.exists() else open_private(path, "x+b")
     except OSError as error:
         raise _cannot_write(path, error) from None
     try:

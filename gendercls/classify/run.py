@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,23 @@ import numpy as np
 from gendercls import __version__
 from gendercls.classify.classifier import Classifier, Prediction
 from gendercls.classify.output import Begun, Journal, PhotoRows, begun_with, check_folder, check_free, files_of
-from gendercls.classify.rows import NO_FACE, Columns, Row, path_field
-from gendercls.classify.summary import Progress, Report, Summary, looks_unfamiliar
+from gendercls.classify.summary import Progress, Report, Summary
 from gendercls.classify.tally import Tally
-from gendercls.classify.truth import TruthTable
 from gendercls.errors import GenderclsError, InterruptedRunError, OutputError, UsageError
 from gendercls.faces import LEAST_SIDE
 from gendercls.guard import Watch
 from gendercls.modelfile import Precision
-from gendercls.shares import Share, rogan_gladen
+from gendercls.rows import NO_FACE, Columns, Row, path_field
+from gendercls.shares import Share, rogan_gladen, why_not_corrected
 from gendercls.sources import Listing, Photo, Unreadable
+from gendercls.spec import ModelSpec
 from gendercls.stats import Rate, wilson
+from gendercls.truth import TruthTable
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifyOptions:
-    """What the command line says."""
+    """What the command line says. command: the line itself, for the record."""
 
     photos: tuple[str, ...]
     out: Path
@@ -52,6 +54,7 @@ class ClassifyOptions:
     restart: bool = False
     retry_failed: bool = False
     force: bool = False
+    command: str = ""
 
 
 def classify(options: ClassifyOptions, report: Report, watch: Watch | None = None) -> Summary:
@@ -94,16 +97,21 @@ def classify(options: ClassifyOptions, report: Report, watch: Watch | None = Non
             where=", ".join(options.photos),
             do="name a folder that holds some; hidden files do not count",
         )
+    watch.open()
     classifier = _open_classifier(options)
-    truth = TruthTable(options.labels, classifier.spec, options.split) if options.labels else None
+    watch.rest()
+    truth = _truth_table(options.labels, classifier.spec, options.split) if options.labels else None
     if truth is not None:
         truth.check_belongs(listing)
     columns = Columns(classifier.spec.answers, truth is not None, options.faces)
     journal = Journal(options.out, columns, _identity(options, classifier, truth))
     run = _Run(options, classifier, truth, listing, journal, watch)
-    began = watch.began if watch.is_again else time.monotonic()
     kept = run.retry(report) if options.retry_failed else run.go(report)
-    return run.summary(watch.kept_at_first(kept), time.monotonic() - began)
+    return run.summary(watch.kept_at_first(kept))
+
+
+def _truth_table(labels: Path, spec: ModelSpec, split: str | None) -> TruthTable:
+    return TruthTable(labels, spec.classes, independent=spec.independent, split=split)
 
 
 def _open_classifier(options: ClassifyOptions) -> Classifier:
@@ -128,10 +136,14 @@ def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTabl
     """What must not change while a run goes on. On a CPU the batch size does not count: no bit depends on it."""
     pre, is_cuda = classifier.spec.preprocessing, classifier.session.device.is_cuda
     detector = classifier.detector
+    counted = next(iter(classifier.spec.figures), None)
     faces = {"min_face": classifier.min_face, "max_faces": classifier.max_faces} if detector else {}
     return {
         "inputs": list(options.photos),
         "model": {"file": classifier.model.path.name, "sha256": classifier.model.sha256},
+        "classes": {rule.name: rule.rule for rule in classifier.spec.classes},
+        "independent": classifier.spec.independent,
+        "counted": {"on": counted.on, "confusion": counted.confusion} if counted else None,
         "face_model": {"file": detector.file.path.name, "sha256": detector.file.sha256} if detector else None,
         "labels": {"source": truth.source, "sha256": truth.sha256} if truth else None,
         "options": {
@@ -143,15 +155,14 @@ def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTabl
             "limit": options.limit,
             **faces,
         },
-        "versions": {
-            "gendercls": __version__,
-            **{name: _module_version(name) for name in ("onnxruntime", "numpy", "PIL")},
-        },
+        "versions": versions(),
     }
 
 
-def _module_version(name: str) -> str:
-    return str(__import__(name).__version__)
+def versions() -> dict[str, str]:
+    """Of what decides the numbers beside the model."""
+    modules = {name: __import__(name) for name in ("onnxruntime", "numpy", "PIL")}
+    return {"gendercls": __version__, **{name: str(module.__version__) for name, module in modules.items()}}
 
 
 @dataclass
@@ -169,6 +180,17 @@ class _Run:
         self.tally = Tally(self.classifier.spec.answers, self.truth is not None, self.options.faces)
         self.notes: list[str] = []
         self.familiarity: Counter[bool | None] = Counter()
+        self.began = self.watch.began if self.watch.is_again else time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken, of which the processes that a guard replaced are part."""
+        return time.monotonic() - self.began
+
+    @property
+    def unfamiliar(self) -> Rate:
+        """How many images are unlike the model's own, of those of which that is known."""
+        return wilson(self.familiarity[True], self.familiarity[True] + self.familiarity[False])
 
     def photos(self) -> Iterator[Photo]:
         """The photos to classify, in order."""
@@ -195,7 +217,7 @@ class _Run:
                 self.watch.reach(self.tally.files, self.classifier.ahead)
                 meter.tell(self.tally)
             self.watch.rest()
-            self.journal.finish()
+            self.journal.finish(self._outcome())
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"interrupted after {self.tally.files:,} files; their rows are kept", where=str(self.journal.part)
@@ -203,6 +225,15 @@ class _Run:
         finally:
             self.journal.close()
         return kept
+
+    def _outcome(self) -> dict[str, Any]:
+        """What the record says of a finished run, which is no part of its identity."""
+        return {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(self.seconds, 3),
+            "command": self.options.command,
+            "unfamiliar": [self.unfamiliar.count, self.unfamiliar.total],
+        }
 
     def retry(self, report: Report) -> int:
         """Classify the failed photos again and replace the CSV in one step; how many stayed as they were."""
@@ -304,23 +335,23 @@ class _Run:
         confusion = np.array(counted.confusion if counted is not None else [])
         if counted is None or confusion.shape != (len(names), len(names)) or confusion.min() < 0:
             return {}, ""
-        # Of other answers no errors are known: of some photos only, of faces that were found, of other kinds of photos.
-        # Where these photos have labels, their own are.
-        has_labels = self.truth is not None and tally.scores() is not None
-        if self.classifier.threshold > 0 or self.options.faces or has_labels or looks_unfamiliar(unfamiliar):
+        reason = why_not_corrected(
+            threshold=self.classifier.threshold, has_faces=self.options.faces, unfamiliar=unfamiliar
+        )
+        has_labels = self.truth is not None and tally.scores() is not None  # which tell the errors here
+        if reason or has_labels:
             return {}, ""
         shares = rogan_gladen(np.array([tally.labels[name] for name in names]), confusion)
         return (dict(zip(names, shares, strict=True)), counted.on) if shares is not None else ({}, "")
 
-    def summary(self, kept: int, seconds: float) -> Summary:
-        session, truth = self.classifier.session, self.truth
-        unfamiliar = wilson(self.familiarity[True], self.familiarity[True] + self.familiarity[False])
+    def summary(self, kept: int) -> Summary:
+        session, truth, unfamiliar = self.classifier.session, self.truth, self.unfamiliar
         corrected, corrected_by = self._corrected(unfamiliar)
         return Summary(
             out=self.options.out,
             tally=self.tally,
             kept=kept,
-            seconds=seconds,
+            seconds=self.seconds,
             device=session.device.name,
             why_not_cuda=session.device.why_not_cuda,
             precision=self.classifier.spec.precision,

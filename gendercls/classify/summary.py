@@ -9,10 +9,8 @@ from pathlib import Path
 
 from gendercls.classify.tally import Tally
 from gendercls.records import without_nan
-from gendercls.shares import Share
+from gendercls.shares import Share, looks_unfamiliar
 from gendercls.stats import Rate
-
-_UNFAMILIAR = 0.25  # five times the share among a model's own validation photos
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +87,6 @@ class Summary:
         }
         # A name that is not UTF-8 becomes JSON's own \\u.
         return json.dumps(without_nan(content), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
-
-
-def looks_unfamiliar(share: Rate) -> bool:
-    """Of the share of photos that are unlike the model's own: whether it was not made for such photos."""
-    return share.low > _UNFAMILIAR
 
 
 Report = Callable[[Progress], None]

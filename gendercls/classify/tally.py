@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gendercls.answers import Answers
-from gendercls.classify.rows import NO_FACE, UNCERTAIN, Row
-from gendercls.classify.scores import Agreement, Scores, agreement_for
+from gendercls.rows import NO_FACE, UNCERTAIN, Row
+from gendercls.scores import Agreement, Scores, agreement_for
 from gendercls.stats import Rate, wilson
 
 

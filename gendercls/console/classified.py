@@ -15,18 +15,19 @@ from gendercls.console import (
     attribute_table,
     counted,
     duration,
+    live,
     mean_accuracy_text,
     note,
-    printable,
+    one_line,
     stderr,
     warn,
 )
 
 if TYPE_CHECKING:
-    from gendercls.classify.scores import ClassScores, Scores
     from gendercls.classify.summary import Progress as ClassifyProgress
     from gendercls.classify.summary import Summary
     from gendercls.classify.tally import Tally
+    from gendercls.scores import ClassScores, Scores
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def classify_progress(quiet: bool) -> Iterator[Callable[[ClassifyProgress], None
             text += f"  {progress.failed:,} failed"
         bar.update(task, total=progress.total, completed=progress.done, text=text)
 
-    with bar:
+    with live(bar):
         yield report
 
 
@@ -111,7 +112,7 @@ def _shares(summary: Summary) -> Table:
         if name in summary.corrected:
             share = summary.corrected[name]
             cells += _share_cells(share.value, share.low, share.high, rate.total)
-        table.add_row(Text(printable(name)), f"{rate.count:,}", *cells)
+        table.add_row(Text(one_line(name)), f"{rate.count:,}", *cells)
     return table
 
 
@@ -130,7 +131,7 @@ def _share_cells(value: float, low: float, high: float, total: int) -> tuple[str
 
 
 def _show_scores(scores: Scores, tally: Tally, summary: Summary) -> None:
-    from gendercls.classify.scores import AttributeScores, ClassScores
+    from gendercls.scores import AttributeScores, ClassScores
 
     of = " of whole labels" if isinstance(scores, AttributeScores) else ""
     note(f"accuracy{of} against {summary.label_source}: {scores.accuracy}")
@@ -159,9 +160,9 @@ def _confusion(scores: ClassScores, tally: Tally) -> Table:
     answers = [*tally.answers.names, "uncertain", "failed"]
     columns = [n for n in range(len(answers)) if n < len(tally.answers.names) or scores.confusion[:, n].any()]
     for n in columns:
-        table.add_column(Text(printable(answers[n])), justify="right")
+        table.add_column(Text(one_line(answers[n])), justify="right")
     for name, counts in zip(tally.answers.names, scores.confusion, strict=True):
-        table.add_row(Text(printable(name)), *(f"{counts[n]:,}" for n in columns))
+        table.add_row(Text(one_line(name)), *(f"{counts[n]:,}" for n in columns))
     return table
 
 
@@ -174,5 +175,5 @@ def _precision_recall(scores: ClassScores, tally: Tally) -> Table:
     for name in tally.answers.names:
         rates = (scores.precision[name], scores.recall[name])
         shown = (f"{100 * r.value:.2f} % [{100 * r.low:.2f}, {100 * r.high:.2f}]" if r.total else "–" for r in rates)
-        table.add_row(Text(printable(name)), *shown)
+        table.add_row(Text(one_line(name)), *shown)
     return table

@@ -1,4 +1,4 @@
-"""What ``train``, ``export``, ``report`` and ``audit`` show."""
+"""What ``train``, ``export`` and ``audit`` show."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from gendercls.console import PERCEIVED, accuracy_lines, counted, duration, note, stderr, warn_or_note
+from gendercls.console import PERCEIVED, accuracy_lines, counted, duration, live, note, stderr, warn_or_note
 
 if TYPE_CHECKING:
     from gendercls.export.run import ExportResult
-    from gendercls.report.run import ReportResult
     from gendercls.train.audit.features import FeatureProgress
     from gendercls.train.audit.run import AuditResult
     from gendercls.train.events import EpochMetrics, Report
@@ -51,7 +50,7 @@ def training_progress(epoch_line: str) -> Iterator[Report]:
         else:
             warn_or_note(str(event))
 
-    with bar:
+    with live(bar):
         yield report
 
 
@@ -104,13 +103,6 @@ def show_export(result: ExportResult) -> None:
     note(f"model: {result.out} ({result.size / 1e6:.1f} MB)")
 
 
-def show_report(result: ReportResult) -> None:
-    """Where the page is and what it lacks."""
-    for line in result.notes:
-        note(line)
-    note(f"page: {result.out} ({result.size / 1e3:,.0f} kB)")
-
-
 @contextmanager
 def audit_progress() -> Iterator[Callable[[FeatureProgress | str], None]]:
     """A live line while features are computed, where there is a terminal, and a plain line for each note."""
@@ -128,7 +120,7 @@ def audit_progress() -> Iterator[Callable[[FeatureProgress | str], None]]:
         text = f"{event.done:,} of {event.total:,} photos  {event.photos_per_second:.0f}/s  {duration(left)} left"
         bar.update(tasks[0], completed=event.done, text=text)
 
-    with bar:
+    with live(bar):
         yield report
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
 from gendercls.report.markup import element
-from gendercls.stats import Bin, wilson
+from gendercls.stats import Bin, Rate, wilson
 
 _WIDTH = 420.0  # of every drawing, so that text has one size on the page
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 22.0, 30.0, 40.0  # margins
@@ -23,6 +23,15 @@ class Series:
     name: str
     style: str
     points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Values of one kind, such as ``right answers``. style: as a `Series` has it."""
+
+    name: str
+    values: Sequence[float]
+    style: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +107,53 @@ def reliability_chart(key: str, title: str, bins: Sequence[Bin], style: str, low
     return _drawing(key, title, description, height, parts)
 
 
-def histogram(key: str, title: str, right: Sequence[float], wrong: Sequence[float], low: float) -> Element:
-    """How sure right answers and wrong ones were, each on a scale of its own, in 20 bins from ``low`` to 1."""
-    height, gap = 270.0, 30.0
-    half = (height - _BOTTOM - _TOP - gap) / 2
+def histogram(key: str, title: str, groups: Sequence[Group], low: float, description: str) -> Element:
+    """How sure answers were: each group on a scale of its own, in 20 bins from ``low`` to 1."""
+    height, gap = 60.0 + 105.0 * len(groups), 30.0
+    each = (height - _BOTTOM - _TOP - gap * (len(groups) - 1)) / len(groups)
     x = _Axis(low, 1, _LEFT, _WIDTH - _RIGHT)
     parts: list[Element] = []
-    for number, (name, values, style) in enumerate((("right", right, "first"), ("wrong", wrong, "second"))):
-        top = _TOP + number * (half + gap)
-        counts = _counts(values, low, 20)
-        y = _Axis(0, max(1, *counts), top + half, top)
-        parts.append(_text("legend", _LEFT, top - 8, f"{len(values):,} {name} answers", "start"))
+    for number, group in enumerate(groups):
+        top = _TOP + number * (each + gap)
+        counts = _counts(group.values, low, 20)
+        y = _Axis(0, max(1, *counts), top + each, top)
+        parts.append(_text("legend", _LEFT, top - 8, f"{len(group.values):,} {group.name}", "start"))
         parts += _y_ticks(y, [0, y.high], "{:,.0f}".format)
         step = (x.end - x.begin) / len(counts)
         for place, count in enumerate(counts):
             left, up = x.begin + place * step, y.at(count)
             shape = {"x": left + 1, "y": up, "width": step - 2, "height": y.begin - up}
-            parts.append(element("rect", class_=f"bar {style}", **shape))
+            parts.append(element("rect", class_=f"bar {group.style}", **shape))
     parts += [_below(x.at(mark), percent(mark), height) for mark in ticks(low, 1) if low <= mark <= 1]
     parts.append(_axis_name(height, "confidence"))
-    sure = sum(1 for value in wrong if value >= 0.9)
-    description = f"{sure:,} of {len(wrong):,} wrong answers had a confidence of 90 % or more."
+    return _drawing(key, title, description, height, parts)
+
+
+def interval_plot(key: str, title: str, rates: Sequence[tuple[str, Rate, bool]], whole: Rate) -> Element:
+    """A line for each of these: its name, a point with its 95 % interval, and how many photos; the whole as a rule.
+
+    Args: rates: name, rate, and whether it stands out.
+    """
+    line, left = 22.0, 175.0
+    height = _TOP + line * len(rates) + _BOTTOM
+    lowest = min(rate.low for _, rate, _ in rates)
+    marks = ticks(max(0.0, min(lowest, whole.low)), 1.0)
+    x = _Axis(marks[0], 1.0, left, _WIDTH - _RIGHT - 44)
+    parts = [element("line", class_="grid", x1=x.at(m), y1=_TOP - 6, x2=x.at(m), y2=height - _BOTTOM) for m in marks]
+    parts += [_below(x.at(mark), percent(mark), height) for mark in marks if mark <= 1]
+    parts.append(_segment("kept", x.at(whole.value), _TOP - 6, x.at(whole.value), height - _BOTTOM))
+    parts.append(_text("legend", x.at(whole.value), 16, f"all {percent(whole.value, 1)}", "middle"))
+    for number, (name, rate, stands_out) in enumerate(rates):
+        at, style = _TOP + line * (number + 0.5), "second" if stands_out else "first"
+        parts.append(_text("legend", left - 8, at + 4, name if len(name) <= 24 else name[:23] + "…", "end"))
+        parts.append(_segment(f"whisker {style}", x.at(rate.low), at, x.at(rate.high), at))
+        parts.append(_marker(style, x.at(rate.value), at))
+        parts.append(_text("tick", _WIDTH - 4, at + 4, f"{rate.total:,}", "end"))
+    name, worst, _ = rates[0]
+    description = (
+        f"{len(rates)} groups, the lowest first. {name}: {percent(worst.value, 1)}, 95 % interval "
+        f"{percent(worst.low, 1)} to {percent(worst.high, 1)}, of {worst.total:,}; all: {percent(whole.value, 1)}."
+    )
     return _drawing(key, title, description, height, parts)
 
 

@@ -8,21 +8,39 @@ from xml.etree.ElementTree import Element
 
 from gendercls.report.markup import Content, element, serialise
 
+PERCEIVED = (
+    "Labels say how a labeller would likely perceive a face. They are binary and noisy, they misdescribe transgender "
+    "and non-binary people, and they say nothing of anyone’s gender or identity. A figure here says how often the "
+    "model agrees with such labels."
+)
+"""What must stand on every page."""
 
-def page(title: str, *content: Content) -> str:
-    """A whole HTML document. content: what stands in its ``main``."""
-    style = Element("style")
-    style.text = resources.files("gendercls.report").joinpath("page.css").read_text(encoding="utf-8")
-    head = element(
+
+def page(title: str, *content: Content, head: Sequence[Element] = ()) -> str:
+    """A whole HTML document. content: what stands in its ``main``; head: what its head has beside what all have."""
+    above = element(
         "head",
         element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("title", title),
-        style,
+        verbatim("style", packaged("page.css")),
+        *head,
     )
     body = element("body", element("main", *content))
-    return "<!DOCTYPE html>\n" + serialise(element("html", head, body, lang="en")) + "\n"
+    return "<!DOCTYPE html>\n" + serialise(element("html", above, body, lang="en")) + "\n"
+
+
+def packaged(name: str) -> str:
+    """A style or a script that comes with the package."""
+    return resources.files("gendercls.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def verbatim(tag: str, text: str, **attributes: object) -> Element:
+    """A style or a script, which HTML does not escape; text: ours, and without that tag's end."""
+    made = element(tag, **attributes)
+    made.text = text
+    return made
 
 
 def section(key: str, title: str, *content: Content) -> Element:

@@ -8,29 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from gendercls.answers import AttributeScore
 from gendercls.errors import PhotoError
 from gendercls.images import Preprocessing
-from gendercls.report.charts import histogram, percent, reliability_chart
+from gendercls.report.charts import Group, histogram, percent, reliability_chart
 from gendercls.report.markup import Content, element
 from gendercls.report.page import columns, figure, folded, paragraph, section, table
 from gendercls.report.predictions import Mistake, Prediction, worst_mistakes
 from gendercls.report.result_file import Abstention, Reliability, Result
+from gendercls.report.tables import attribute_table, confusion_table, precision_table, rate_words
 from gendercls.report.thumbnails import SIDE, thumbnail
 from gendercls.report.training_run import TrainingRun
-from gendercls.stats import Rate, precision_recall, wilson
+from gendercls.stats import wilson
 
 MOST_MISTAKES = 24
-
-
-def rate_words(rate: Rate) -> str | None:
-    """``96.75 % [95.28, 97.77] (774/800)``; None where nothing was counted."""
-    return str(rate) if rate.total else None
-
-
-def _short(rate: Rate) -> str | None:
-    """As `rate_words`, without the counts."""
-    return str(rate).partition(" (")[0] if rate.total else None
 
 
 # --- confusion and attributes ------------------------------------------------------------------------------------
@@ -40,33 +30,11 @@ def answers_section(run: TrainingRun, result: Result) -> Element:
     """Which labels got which answers on the test part."""
     if result.confusion is None:
         return _attributes_section(run, result)
-    names, counts = result.classes, result.confusion
-    rows: list[list[Content | None]] = []
-    for name, row in zip(names, counts.tolist(), strict=True):
-        cells = (_share_cell(count, sum(row)) for count in row)
-        rows.append([f"labelled {name}", *cells, f"{sum(row):,}"])
-    confusion = table(
-        "Confusion, with shares of the row",
-        ["label", *(f"answered {name}" for name in names), "photos"],
-        rows,
-    )
-    precision = table(
-        "Precision and recall, with 95 % intervals",
-        ["class", "precision: of these answers, right", "recall: of these labels, found"],
-        ([name, *map(rate_words, precision_recall(counts, number))] for number, name in enumerate(names)),
-    )
-    return section("answers", "Answers on the test part", confusion, precision)
-
-
-def _share_cell(count: int, total: int) -> Element:
-    share = count / total if total else 0.0
-    words = f" {percent(share, 1)}" if total else ""
-    return element("span", element("b", f"{count:,}"), words, class_="share", style=f"--share: {share:.3f}")
+    tables = confusion_table(result.classes, result.confusion), precision_table(result.classes, result.confusion)
+    return section("answers", "Answers on the test part", *tables)
 
 
 def _attributes_section(run: TrainingRun, result: Result) -> Element:
-    scores = sorted(result.attributes, key=lambda score: -score.accuracy.value if score.total else math.inf)
-    rows = ([_attribute_name(score, run), *_attribute_rates(score), f"{score.total:,}"] for score in scores)
     return section(
         "answers",
         "Attributes on the test part",
@@ -75,22 +43,8 @@ def _attributes_section(run: TrainingRun, result: Result) -> Element:
             "a model that always says no is right most of the time: compare accuracy with the share labelled yes, and "
             "look at recall."
         ),
-        table(
-            "Attributes by accuracy, with 95 % intervals",
-            ["attribute", "accuracy", "labelled yes", "precision", "recall", "photos"],
-            rows,
-        ),
+        attribute_table(result.attributes, run.opinions),
     )
-
-
-def _attribute_rates(score: AttributeScore) -> Iterator[str | None]:
-    return map(_short, (score.accuracy, score.prevalence, score.precision, score.recall))
-
-
-def _attribute_name(score: AttributeScore, run: TrainingRun) -> Content:
-    if score.name not in run.opinions:
-        return score.name
-    return element("span", score.name, " ", element("span", "opinion", class_="tag"))
 
 
 # --- calibration -------------------------------------------------------------------------------------------------
@@ -148,7 +102,10 @@ def _confidence_figure(predictions: Sequence[Prediction], low: float) -> list[El
     wrong = [row.confidence for row in predictions if row.is_right is False]
     if not right and not wrong:
         return []
-    drawing = histogram("confidence", "Confidence of right and of wrong answers", right, wrong, low)
+    groups = [Group("right answers", right, "first"), Group("wrong answers", wrong, "second")]
+    sure = sum(1 for value in wrong if value >= 0.9)
+    words = f"{sure:,} of {len(wrong):,} wrong answers had a confidence of 90 % or more."
+    drawing = histogram("confidence", "Confidence of right and of wrong answers", groups, low, words)
     return [figure("How sure right and wrong answers were. Each row has its own scale.", drawing)]
 
 
@@ -201,39 +158,46 @@ def _promise(row: Abstention) -> str:
 # --- mistakes ----------------------------------------------------------------------------------------------------
 
 
-def mistakes_section(run: TrainingRun, result: Result, folder: Path) -> tuple[Element, int]:
-    """The surest wrong answers as pictures, and how many of those could not be shown."""
+def mistakes_section(run: TrainingRun, result: Result, folder: Path | None) -> tuple[Element, int, int]:
+    """The surest wrong answers, how many of them are shown as pictures, and how many could not be.
+
+    folder: of the photos; None for no pictures.
+    """
     title = "Worst mistakes on the test part"
     if run.predictions is None:
-        return section("mistakes", title, paragraph("predictions.csv is not there, so they are not known.")), 0
+        return section("mistakes", title, paragraph("predictions.csv is not there, so they are not known.")), 0, 0
     every = worst_mistakes(run.predictions, result.answers, is_independent=result.is_independent)
     shown = every[:MOST_MISTAKES]
     if not shown:
-        return section("mistakes", title, paragraph("No answer on the test part is known to be wrong.")), 0
+        return section("mistakes", title, paragraph("No answer on the test part is known to be wrong.")), 0, 0
+    words = paragraph(f"{_count_words(len(shown), len(every))} A sure and wrong answer may point at a wrong label.")
+    if folder is None:
+        return section("mistakes", title, words, element("ol", *map(_mistake, shown), class_="names")), 0, 0
     preprocessing = replace(run.preprocessing, height=SIDE, width=SIDE)
     pictures = [_picture(folder, mistake, preprocessing) for mistake in shown]
     missing = sum(1 for picture in pictures if picture.tag != "img")
     items = (_mistake(mistake, picture) for mistake, picture in zip(shown, pictures, strict=True))
     licence = run.record.get("data_licence", "not stated")
     content = [
-        paragraph(f"{_count_words(len(shown), len(every))} A sure and wrong answer may point at a wrong label."),
+        words,
         paragraph(
             f"These are photos of people. Licence of the data: {licence}. Share this page only where that and the law "
             "allow it."
         ),
     ]
     if missing:
-        words = f"{missing} of these {len(shown)} photos could not be shown; they were looked for in {folder}."
-        content.append(paragraph(words, " Name their folder with --photos.", style="notice"))
-    return section("mistakes", title, *content, element("ol", *items, class_="mistakes")), missing
+        lost = f"{missing} of these {len(shown)} photos could not be shown; they were looked for in {folder}."
+        content.append(paragraph(lost, " Name their folder with --photos.", style="notice"))
+    whole = section("mistakes", title, *content, element("ol", *items, class_="mistakes"))
+    return whole, len(pictures) - missing, missing
 
 
 def _count_words(shown: int, every: int) -> str:
     if every == 1:
-        return "One photo was answered wrongly, shown as the model saw it."
+        return "One photo was answered wrongly."
     if shown == every:
-        return f"All {every:,} photos that were answered wrongly, the surest first, as the model saw them."
-    return f"The {shown} surest of {every:,} photos that were answered wrongly, as the model saw them."
+        return f"All {every:,} photos that were answered wrongly, the surest first."
+    return f"The {shown} surest of {every:,} photos that were answered wrongly."
 
 
 def _picture(folder: Path, mistake: Mistake, preprocessing: Preprocessing) -> Element:
@@ -244,7 +208,7 @@ def _picture(folder: Path, mistake: Mistake, preprocessing: Preprocessing) -> El
     return element("img", src=address, alt=f"Photo {mistake.path}", width=SIDE, height=SIDE)
 
 
-def _mistake(mistake: Mistake, picture: Element) -> Element:
+def _mistake(mistake: Mistake, *picture: Element) -> Element:
     lines = [
         element("span", "labelled ", element("b", mistake.labelled)),
         element("span", "answered ", element("b", mistake.answered)),
@@ -254,4 +218,4 @@ def _mistake(mistake: Mistake, picture: Element) -> Element:
         lines.insert(0, element("b", mistake.about))
     if mistake.others:
         lines.append(element("span", f"and {mistake.others} more wrong"))
-    return element("li", picture, *lines, element("span", mistake.path, class_="path"))
+    return element("li", *picture, *lines, element("span", mistake.path, class_="path"))

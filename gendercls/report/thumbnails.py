@@ -7,14 +7,25 @@ import io
 import os
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from gendercls import images
+from gendercls.faces import Face, face_crop
 from gendercls.images import Preprocessing
+from gendercls.rows import Row
 from gendercls.sources import PhotoFile
 
 SIDE = 128
 """Pixels; a page of 24 stays well below a megabyte."""
+
+LARGE = 512
+"""Pixels of the longer side of a photo that is looked at by itself."""
+
+AROUND = 0.5
+"""How much of a face's box is shown on each side of it; more than models see, since hair and neck tell people more."""
+
 _QUALITY = 80
 
 
@@ -29,6 +40,40 @@ def thumbnail(folder: Path, key: str, preprocessing: Preprocessing) -> str:
         PhotoError: it is not there, or no photo.
     """
     data = PhotoFile(key, os.fsencode(folder / key)).read()
+    return _address(images.to_array(data, preprocessing, name=key))
+
+
+def small(row: Row, place: bytes) -> str:
+    """A row's whole photo, or its face with what is around it, in a square. place and what is raised: as `large`."""
+    data = PhotoFile(row.path, place).read()
+    if not row.face:
+        return _address(images.to_array(data, Preprocessing("pad", SIDE, SIDE, "bicubic", 0), name=row.path))
+    return _address(_face(row, data, SIDE))
+
+
+def large(row: Row, place: bytes) -> str:
+    """A row's whole photo, or its face in the middle of what is around it, as a JPEG ``data:`` address.
+
+    place: where the photo lies. It is never enlarged. Raises PhotoError: it is not there, or no photo.
+    """
+    data = PhotoFile(row.path, place).read()
+    if not row.face:
+        image = images.decode(data, name=row.path, at_least=(2 * LARGE, 2 * LARGE))
+        scale = min(1.0, LARGE / max(image.size))
+        width, height = (max(1, round(side * scale)) for side in image.size)
+        return _address(images.fit(image, Preprocessing("squash", height, width, "lanczos", 0)))
+    _, _, width, height = map(int, row.face[1:5])
+    return _address(_face(row, data, min(LARGE, round(max(width, height) * (1 + 2 * AROUND)))))
+
+
+def _face(row: Row, data: bytes, side: int) -> NDArray[np.uint8]:
+    x, y, width, height = map(int, row.face[1:5])
+    image, size = images.decode_with_size(data, name=row.path)
+    around = Preprocessing("squash", side, side, "lanczos", AROUND)
+    return face_crop(image, size, Face(x, y, width, height, float(row.face[5])), around)
+
+
+def _address(pixels: NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(images.to_array(data, preprocessing, name=key)).save(buffer, "JPEG", quality=_QUALITY)
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=_QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

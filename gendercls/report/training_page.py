@@ -11,17 +11,12 @@ from xml.etree.ElementTree import Element
 
 from gendercls.report.charts import Series, epoch_chart, percent
 from gendercls.report.markup import Content, element
-from gendercls.report.page import columns, facts, figure, folded, page, paragraph, section, table
+from gendercls.report.page import PERCEIVED, columns, facts, figure, folded, page, paragraph, section, table
 from gendercls.report.result_file import Epoch, Result
 from gendercls.report.scores import abstention_section, answers_section, calibration_section, mistakes_section
 from gendercls.report.training_run import PARTS, TrainingRun
 from gendercls.stats import Rate
 
-_PERCEIVED = (
-    "Labels say how a labeller would likely perceive a face. They are binary and noisy, they misdescribe transgender "
-    "and non-binary people, and they say nothing of anyone’s gender or identity. A figure here says how often the "
-    "model agrees with such labels."
-)
 _SPLITS = {
     "identity": "no person is on both sides: all photos of a person are in one part, so the test part holds people the "
     "model has never seen",
@@ -33,18 +28,19 @@ _SPLITS = {
 
 @dataclass(frozen=True, slots=True)
 class TrainingPage:
-    """A page as HTML, and how many of its photos could not be shown."""
+    """A page as HTML; how many photos it holds, and how many of those wanted could not be shown."""
 
     html: str
+    pictures: int
     missing_photos: int
 
 
-def training_page(run: TrainingRun, photos: Path) -> TrainingPage:
-    """The page about a run, finished or not. photos: the folder of the photos in predictions.csv."""
-    result, missing = run.result, 0
+def training_page(run: TrainingRun, photos: Path | None) -> TrainingPage:
+    """The page about a run, finished or not. photos: the folder of those in predictions.csv; None to show none."""
+    result, pictures, missing = run.result, 0, 0
     sections = [_result_section(run, result) if result else _unfinished_section(run), _epochs_section(run)]
     if result is not None:
-        mistakes, missing = mistakes_section(run, result, photos)
+        mistakes, pictures, missing = mistakes_section(run, result, photos)
         sections += [answers_section(run, result), calibration_section(result, run.predictions)]
         sections += [abstention_section(result), mistakes]
     sections += [_photos_section(run), _recipe_section(run), _record_section(run)]
@@ -53,10 +49,11 @@ def training_page(run: TrainingRun, photos: Path) -> TrainingPage:
     return TrainingPage(
         page(
             title,
-            element("header", element("h1", title), paragraph(_subtitle(run)), paragraph(_PERCEIVED, style="notice")),
+            element("header", element("h1", title), paragraph(_subtitle(run)), paragraph(PERCEIVED, style="notice")),
             element("nav", element("ul", *links), aria_label="Sections"),
             *sections,
         ),
+        pictures,
         missing,
     )
 

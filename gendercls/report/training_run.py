@@ -95,14 +95,14 @@ def read_training_run(folder: Path) -> TrainingRun:
 
 
 def _recipe_text(path: Path) -> str:
-    folder = path.parent
-    if not folder.is_dir():
-        problem = "a training run is a folder, and this is none" if folder.exists() else "no such folder"
-    elif (text := read_text(path)) is None:
-        problem = "the folder holds no training run: recipe.toml is not there"
-    else:
+    text = read_text(path)
+    if text is not None:
         return text
-    raise GenderclsError(problem, where=str(folder), do="name the folder that gendercls train wrote, its --out")
+    raise GenderclsError(
+        "the folder holds no training run: recipe.toml is not there",
+        where=str(path.parent),
+        do="name the folder that gendercls train wrote, its --out",
+    )
 
 
 def shipped_recipe(name: str) -> Mapping[str, Any] | None:

@@ -13,9 +13,9 @@ import pytest
 
 from gendercls import Classifier
 from gendercls.answers import answers_for
-from gendercls.classify.rows import Row
-from gendercls.classify.scores import AttributeScores, agreement_for
 from gendercls.classify.tally import Tally
+from gendercls.rows import Row
+from gendercls.scores import AttributeScores, agreement_for
 from gendercls.stats import wilson
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

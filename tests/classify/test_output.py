@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,8 @@ import pytest
 
 from gendercls.answers import answers_for
 from gendercls.classify.output import Journal
-from gendercls.classify.rows import Columns, Row
 from gendercls.errors import DamagedRowError, OutputError
+from gendercls.rows import Columns, Row
 
 COLUMNS = Columns(answers_for(False, ("female", "male")), has_truth=True)
 ROWS = [
@@ -43,7 +42,7 @@ def go_on(run: Journal, *, restart: bool = False, force: bool = False) -> int:
     kept = [row for rows in run.kept() for row in rows]
     assert kept == [COLUMNS.row(COLUMNS.fields(row)) for row in ROWS[: len(kept)]]
     run.append(ROWS[len(kept) :])
-    run.finish()
+    run.finish({})
     return len(kept)
 
 
@@ -63,8 +62,8 @@ def test_rows_reach_the_disk_while_the_run_goes_on(
     synced: list[int] = []
 
     def sync(descriptor: int) -> None:
-        if stat.S_ISREG((status := os.fstat(descriptor)).st_mode):
-            synced.append(status.st_size)
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(tmp_path / "o.csv.part"):
+            synced.append(os.fstat(descriptor).st_size)
 
     monkeypatch.setattr("gendercls.classify.output._SYNC_SECONDS", seconds)
     run = journal(tmp_path)
@@ -72,7 +71,7 @@ def test_rows_reach_the_disk_while_the_run_goes_on(
     monkeypatch.setattr(os, "fsync", sync)
     for row in ROWS:
         run.append([row])
-    run.finish()
+    run.finish({})
     assert synced[-1] == (tmp_path / "o.csv").stat().st_size
     assert len(synced) == times
 
@@ -244,7 +243,7 @@ def test_other_columns_are_refused(tmp_path: Path, whole: bytes) -> None:
             "0.9, this run has 0.5",
         ),
         ({"versions": {"onnxruntime": "1.22"}}, "another version of onnxruntime", "1.21, this run has 1.22"),
-        ({"format": [1, 0]}, "another format", "1, 1, this run has 1, 0"),
+        ({"format": [1, 0]}, "another format", "1, 2, this run has 1, 0"),
     ],
 )
 def test_another_run_is_refused(
@@ -281,7 +280,7 @@ HOLDER = """
 import sys, pathlib
 from gendercls.answers import answers_for
 from gendercls.classify.output import Journal
-from gendercls.classify.rows import Columns
+from gendercls.rows import Columns
 columns = Columns(answers_for(False, ("female", "male")), True)
 journal = Journal(pathlib.Path(sys.argv[1]), columns, eval(sys.argv[2]))
 journal.begin(restart=False, force=False)

@@ -100,7 +100,7 @@ def test_a_run_goes_on_with_the_precision_it_began_with(
 def test_the_processor_says_what_it_has() -> None:
     """As the system lists it."""
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    assert has_fast_int8() == bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(flags))
+    assert has_fast_int8() == ("avx2" in flags)
 
 
 @pytest.mark.parametrize("precision", shipped_models())

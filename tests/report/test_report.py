@@ -53,7 +53,7 @@ def change_recipe(run: Path, section: str, **values: Any) -> None:
 
 def refusal(**options: Any) -> str:
     with pytest.raises(GenderclsError) as caught:
-        report(ReportOptions(**options))
+        report(ReportOptions(**options), lambda line: None)
     return str(caught.value)
 
 
@@ -69,7 +69,9 @@ def test_the_command_writes_a_page_where_torch_is_not_installed(
     paths = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     done = run_gendercls("report", run, env={"PYTHONPATH": paths})
     size = (run / "report.html").stat().st_size
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", f"page: {run}/report.html ({size / 1e3:,.0f} kB)\n")
+    shown = "8 photos of people become part of the page: share it only where that is allowed\n"
+    expected = f"{shown}page: {run}/report.html ({size / 1e3:,.0f} kB)\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", expected)
     assert set(os.listdir(run)) == before | {"report.html"}
     assert size < 1_000_000
     assert "Test accuracy" in read_page(run / "report.html").facts("result")
@@ -95,14 +97,16 @@ def test_a_page_needs_a_run_and_a_place(make_run: MakeRun, tmp_path: Path) -> No
     """What is no run, a folder that is missing or in the way: each is refused in one message."""
     run = make_run()
     (tmp_path / "empty").mkdir()
-    (tmp_path / "preds.csv").touch()
     do = "\n  do:    name the folder that gendercls train wrote, its --out"
-    assert refusal(source=tmp_path / "no") == f"no such folder\n  where: {tmp_path}/no{do}"
+    assert refusal(source=tmp_path / "no") == (
+        f"no such file or folder\n  where: {tmp_path}/no\n"
+        "  do:    name a CSV that gendercls classify wrote, or the folder that gendercls train wrote"
+    )
+    assert refusal(source=run, label_noise=0.1) == (
+        "--label-noise is for a CSV, and this is a folder\n  where: --label-noise 0.1\n  do:    leave it out"
+    )
     assert refusal(source=tmp_path / "empty") == (
         f"the folder holds no training run: recipe.toml is not there\n  where: {tmp_path}/empty{do}"
-    )
-    assert refusal(source=tmp_path / "preds.csv") == (
-        f"a training run is a folder, and this is none\n  where: {tmp_path}/preds.csv{do}"
     )
     assert refusal(source=run, photos=tmp_path / "no") == (
         f"no such folder of photos\n  where: --photos {tmp_path}/no\n  do:    check the path"
@@ -128,6 +132,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(make_run: MakeRun) -> 
     done = subprocess.run([sys.executable, "-c", limited, str(run)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         1,
+        "8 photos of people become part of the page: share it only where that is allowed\n"
         "Error: the page cannot be written: File too large\n"
         f"  where: {run}/report.html\n"
         "  do:    free some disk, make the folder writable, or choose another --out\n",
@@ -140,7 +145,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(make_run: MakeRun) -> 
 
 
 def page_of(run: Path, read_page: ReadPage, **options: Any) -> Any:
-    return read_page(report(ReportOptions(source=run, force=True, **options)).out)
+    return read_page(report(ReportOptions(source=run, force=True, **options), lambda line: None).out)
 
 
 def test_the_headline_figures_are_those_of_the_run(make_run: MakeRun, read_page: ReadPage) -> None:
@@ -234,7 +239,7 @@ def test_a_photo_that_is_gone_leaves_its_place_and_a_note(
         wrong = [row["path"] for row in csv.DictReader(file) if (row["split"], row["correct"]) == ("test", "0")]
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / wrong[0]).write_bytes(b"torn")
-    result = report(ReportOptions(source=run, photos=tmp_path / "photos"))
+    result = report(ReportOptions(source=run, photos=tmp_path / "photos"), lambda line: None)
     assert result.notes == (f"photos that could not be shown: {len(wrong)}; name their folder with --photos",)
     page = read_page(result.out)
     assert "no picture: cannot be read: No such file or directory" in page.text("mistakes")
@@ -370,7 +375,7 @@ def test_files_that_are_not_there_yet_are_named(make_run: MakeRun, read_page: Re
     run = make_run()
     for name in ("metrics.jsonl", "split.csv", "predictions.csv"):
         (run / name).unlink()
-    result = report(ReportOptions(source=run))
+    result = report(ReportOptions(source=run), lambda line: None)
     assert result.notes == ("the run has no predictions.csv, so no mistakes are shown",)
     page = read_page(result.out)
     assert "No epoch has ended yet: there is no metrics.jsonl." in page.text("epochs")

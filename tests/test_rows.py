@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gendercls.answers import answers_for
-from gendercls.classify.rows import Columns, Row, defused, encode, path_field, read_records
 from gendercls.errors import OutputError
+from gendercls.rows import Columns, Row, defused, encode, path_field, read_records
 
 COLUMNS = Columns(answers_for(False, ("female", "male")), has_truth=True)
 ATTRIBUTES = Columns(answers_for(True, ("Male", "Wavy_Hair", "-x")), has_truth=True)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from gendercls.answers import Answers
+from gendercls.answers import Answers, IndependentAnswers
 from gendercls.errors import DamagedRowError
 from gendercls.records import to_line
 
 NOT_A_PHOTO = "not a photo"
 UNCERTAIN = "uncertain"
 NO_FACE = "no face"
+_NO_CLASS = (UNCERTAIN, NO_FACE, "")
 _FACE_COLUMNS = ("face", "x", "y", "w", "h", "face_confidence")
+_NUMBER = re.compile(r"0\.[0-9]{6}|1\.0{6}")
+_WHOLE = re.compile("0|[1-9][0-9]*")
 _FORMULA = ("=", "+", "-", "@")
 
 
@@ -70,19 +74,46 @@ class Columns:
 
     def row(self, fields: Sequence[str]) -> Row:
         """The row behind a line's fields, as `fields` wrote it. Raises ValueError where it is no such row."""
-        if len(fields) != len(self.header()):
-            raise ValueError(f"{len(fields)} fields instead of {len(self.header())}")
         first = 1 + (len(_FACE_COLUMNS) if self.has_faces else 0)
-        face = _face(fields[1:first])
         last = first + 2 + len(self.answers.names)
+        width = last + (3 if self.has_truth else 1)
+        if len(fields) != width:
+            raise ValueError(f"{len(fields)} fields instead of {width}")
+        face = _face(fields[1:first]) if self.has_faces else ()
         label, confidence, *probabilities = fields[first:last]
         truth, correct = fields[last : last + 2] if self.has_truth else ("", "")
         label, truth = _plain(label), _plain(truth)
-        for word, others in ((label, (UNCERTAIN, NO_FACE, "")), (truth, ("",))):
-            if word not in others:
-                self.answers.classes_in(word)
+        if label not in _NO_CLASS:
+            self.answers.classes_in(label)
+        if truth:
+            self.answers.classes_in(truth)
         answer = tuple(probabilities) if confidence else ()
         return Row(fields[0], label, confidence, answer, truth, correct, _plain(fields[-1]), face)
+
+    def could_write(self, row: Row) -> bool:
+        """Whether a run writes such a row: an answer, a reason or no face, and what follows from that."""
+        is_face = row.face[:1] != ("0",) and len(row.face) in (0, len(_FACE_COLUMNS))
+        if not (is_face if row.label != NO_FACE else row.face == ("0",)):
+            return False
+        numbers = (row.confidence, *row.probabilities, *row.face[5:])
+        if not all(map(_NUMBER.fullmatch, filter(None, numbers))) or not all(map(_WHOLE.fullmatch, row.face[:5])):
+            return False
+        score = str(int(row.label == row.truth)) if row.truth else ""
+        if row.correct != score and (row.correct or not self.has_faces):  # several faces have one truth, and no score
+            return False
+        if row.confidence:
+            return not row.error and "" not in row.probabilities and self._follows(row)
+        return row.label == ("" if row.error else NO_FACE)
+
+    def _follows(self, row: Row) -> bool:
+        """Whether the label of a row with an answer is what its numbers say; as texts they have the same order."""
+        is_independent, most = isinstance(self.answers, IndependentAnswers), max(row.probabilities)
+        if not row.label or (row.confidence != most and not is_independent):
+            return False
+        if row.label == UNCERTAIN:
+            return True
+        likely = [number for number, p in enumerate(row.probabilities) if p >= ("0.5" if is_independent else most)]
+        return self.answers.classes_in(row.label) == (likely if is_independent else likely[:1])
 
 
 def _face(fields: Sequence[str]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gendercls.answers import Answers, AttributeScore, IndependentAnswers, attribute_scores, mean_accuracy
-from gendercls.classify.rows import UNCERTAIN
+from gendercls.rows import UNCERTAIN
 from gendercls.stats import Rate, precision_recall, wilson
 
 

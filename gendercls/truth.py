@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from gendercls.answers import answers_for
 from gendercls.errors import LabelError
-from gendercls.labels import Labels, read_labels
+from gendercls.labels import ClassRule, Labels, read_labels
 from gendercls.labels.match import LabelIndex
 from gendercls.sources import Photo, readable_name
-from gendercls.spec import ModelSpec
 
 
 class TruthTable:
@@ -20,19 +20,21 @@ class TruthTable:
 
     Args:
         path: a label file or folder.
-        spec: the model whose classes the labels are read in.
+        classes: a model's, which the labels are read in.
+        independent: whether each class is an attribute by itself.
         split: keep only photos of this part of the labels' split.
 
     Raises:
         LabelError: the labels cannot be read, do not have what the classes need, or have no such split.
     """
 
-    def __init__(self, path: Path, spec: ModelSpec, split: str | None) -> None:
+    def __init__(self, path: Path, classes: tuple[ClassRule, ...], *, independent: bool, split: str | None) -> None:
         labels = read_labels(path)
         self.source = labels.source
         self.path = path
         self.split = split
-        self._names = spec.answers.truth(labels.truth_for(spec.classes, independent=spec.independent))
+        answers = answers_for(independent, [rule.name for rule in classes])
+        self._names = answers.truth(labels.truth_for(classes, independent=independent))
         self._splits = _splits(labels, split)
         keys = [readable_name(os.fsencode(key)) for key in labels.keys]  # as photos are called
         self._index = LabelIndex(keys)

@@ -1,0 +1,180 @@
+"""What labels say of each row of a preds.csv: its truth, its groups, and for how many photos it stands."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gendercls.errors import LabelError
+from gendercls.labels import Labels, read_labels, rules
+from gendercls.labels.match import LabelIndex
+from gendercls.labels.table import CLASS_COLUMN, UNDETERMINED
+from gendercls.preds import Predictions
+from gendercls.shares import HandLabels
+from gendercls.slices import Values
+from gendercls.sources import readable_name
+
+MOST_VALUES = 50
+"""A column of more values, such as names of people, makes no groups."""
+
+FOLDER = "folder"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Of N rows. source: the labels, in words. truth: the label that would be right, empty where that is not known.
+
+    is_undetermined: bool ``[N]``, a labeller could not tell. attributes: values ``[N]`` of everything but the classes
+    themselves, empty where unknown. weight: float64 ``[N]``, for how many photos a row stands that was drawn to be
+    labelled by hand, NaN for all others; None where the labels have no weights. stratum: ``[N]``, where it was drawn.
+    matches: how many rows were matched by path, by name, or not.
+    """
+
+    source: str
+    truth: tuple[str, ...]
+    is_undetermined: NDArray[np.bool_]
+    attributes: dict[str, Values] = field(default_factory=dict)
+    weight: NDArray[np.float64] | None = None
+    stratum: Values | None = None
+    matches: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def has_truth(self) -> NDArray[np.bool_]:
+        return np.array([word != "" for word in self.truth], np.bool_)
+
+
+def label_rows(preds: Predictions, path: Path | None) -> Labelled:
+    """The labels of a file or folder or, without one, those that the CSV has in its own column.
+
+    Raises:
+        LabelError: they cannot be read, do not have what the classes need, or none is of these photos.
+    """
+    folders = _folders(preds)
+    if path is None:
+        truth = tuple(row.truth for row in preds.rows)
+        return Labelled("the CSV’s column truth", truth, np.zeros(len(preds), np.bool_), folders)
+    labels = read_labels(path)
+    numbers, matches = _matched(preds, labels)
+    if not (numbers >= 0).any():
+        raise LabelError(
+            f"none of the {len(preds):,} rows is in the labels",
+            where=str(path),
+            do="give the labels of these photos; they match by path, else by a file name that only one has",
+        )
+    truth = _truth(preds, labels, numbers)
+    words = labels.columns.get(CLASS_COLUMN)
+    return Labelled(
+        labels.source,
+        truth,
+        np.zeros(len(preds), np.bool_) if words is None else _taken(words, numbers) == UNDETERMINED,
+        _attributes(preds, labels, numbers, truth) | folders,
+        None if labels.weight is None else np.where(numbers >= 0, labels.weight[numbers], np.nan),
+        None if labels.stratum is None else _taken(labels.stratum, numbers),
+        matches,
+    )
+
+
+def hand_labels(
+    preds: Predictions, labelled: Labelled, scores: NDArray[np.float64], is_so: NDArray[np.bool_]
+) -> HandLabels | None:
+    """What was said by hand of a sample that was drawn from the rows with an answer; None where the labels are none.
+
+    Args: scores, is_so: of all rows, ``[N]``: what the model says, and what the labels say where they are known.
+
+    Raises:
+        LabelError: a weight is none, they stand for other photos than these, or a stratum has too few of them.
+    """
+    if labelled.weight is None:
+        return None
+    chosen = preds.has_answer & (labelled.has_truth | labelled.is_undetermined)
+    weight = labelled.weight[chosen]
+    if not ((weight > 0) & (weight < np.inf)).all():
+        raise LabelError(
+            "a weight is no number above 0: each says for how many photos its row stands",
+            where=labelled.source,
+            do="give labels.csv as the sheet of gendercls sample saved it, or leave out the column",
+        )
+    names = weight.astype(str) if labelled.stratum is None else labelled.stratum[chosen]
+    _, stratum = np.unique(names, return_inverse=True)
+    sizes, drawn = np.bincount(stratum, weight), np.bincount(stratum)
+    total, answered = float(sizes.sum()), int(preds.has_answer.sum())
+    if abs(total - answered) > max(1.0, 1e-6 * answered):
+        raise LabelError(
+            f"the hand labels stand for {total:,.0f} photos, and {answered:,} here have an answer",
+            where=labelled.source,
+            do="give the labels of a sample of this very CSV",
+        )
+    if ((drawn < 2) & (sizes > drawn + 0.5)).any():
+        raise LabelError(
+            "a stratum has fewer than two hand labels, so nothing can be said of its error",
+            where=labelled.source,
+            do="label more of the sheet, and save it again",
+        )
+    truth = np.where(labelled.is_undetermined, np.nan, is_so)[chosen]
+    return HandLabels(scores[chosen], truth, stratum, np.maximum(sizes, drawn))
+
+
+def _matched(preds: Predictions, labels: Labels) -> tuple[NDArray[np.intp], Counter[str]]:
+    """The label of each row, -1 for none; where labels are of photos and rows of faces, of photos with one face."""
+    index = LabelIndex([readable_name(os.fsencode(key)) for key in labels.keys])
+    inputs = preds.record.inputs if preds.record is not None else ()
+    above = f"{inputs[0].rstrip('/')}/" if len(inputs) == 1 else ""
+    faces = Counter(row.path for row in preds.rows) if preds.columns.has_faces and not labels.of_faces else Counter()
+    matches: Counter[str] = Counter()
+    numbers = np.full(len(preds), -1, np.intp)
+    for place, row in enumerate(preds.rows):
+        if faces[row.path] > 1:
+            matches["several faces"] += 1
+            continue
+        face = f"/{row.face[0] if row.face else 0}" if labels.of_faces else ""
+        match, number = index.find(above + row.path.removeprefix("./") + face)
+        if match == "name" and labels.of_faces:  # the name would be the face's number alone
+            match, number = "missing", -1
+        numbers[place] = number
+        matches[match] += 1
+    return numbers, matches
+
+
+def _truth(preds: Predictions, labels: Labels, numbers: NDArray[np.intp]) -> tuple[str, ...]:
+    targets = labels.truth_for(preds.classes, independent=preds.independent)
+    names = np.array([*preds.answers.truth(targets), ""], np.str_)
+    return tuple(str(name) for name in names[numbers])
+
+
+def _taken(words: NDArray[np.str_], numbers: NDArray[np.intp]) -> Values:
+    """Of each row; empty where it has no label."""
+    return np.where(numbers >= 0, words[numbers], "")
+
+
+def _attributes(
+    preds: Predictions, labels: Labels, numbers: NDArray[np.intp], truth: tuple[str, ...]
+) -> dict[str, Values]:
+    """All that the labels tell beside the classes: what tells those too would only say that wrong answers are wrong."""
+    words = np.array(["no", "yes", ""])
+    every = {name: _taken(words[flags], numbers) for name, flags in labels.flags.items()}
+    every |= {name: _taken(column, numbers) for name, column in labels.columns.items()}
+    read = {name for rule in preds.classes for name in rules.attributes_of(rule.rule)}
+    is_true = np.array(truth)
+    return {
+        name: values
+        for name, values in every.items()
+        if name not in read and 2 <= len(set(values.tolist()) - {""}) <= MOST_VALUES and not _tells(values, is_true)
+    }
+
+
+def _tells(values: Values, truth: Values) -> bool:
+    """Whether each value goes with one truth alone."""
+    known = (values != "") & (truth != "")
+    pairs = set(zip(values[known].tolist(), truth[known].tolist(), strict=True))
+    return len({value for value, _ in pairs}) == len(pairs) and len({true for _, true in pairs}) > 1
+
+
+def _folders(preds: Predictions) -> dict[str, Values]:
+    """The folder that each photo lies in, where there are several and not too many."""
+    folders = np.array([row.path.rpartition("/")[0] or "." for row in preds.rows], np.str_)
+    return {FOLDER: folders} if 2 <= len(set(folders.tolist())) <= MOST_VALUES else {}
