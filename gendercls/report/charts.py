@@ -134,7 +134,7 @@ def interval_plot(key: str, title: str, rates: Sequence[tuple[str, Rate, bool]],
 
     Args: rates: name, rate, and whether it stands out.
     """
-    line, left = 22.0, 175.0
+    line, left = 22.0, 190.0
     height = _TOP + line * len(rates) + _BOTTOM
     lowest = min(rate.low for _, rate, _ in rates)
     marks = ticks(max(0.0, min(lowest, whole.low)), 1.0)
@@ -145,7 +145,7 @@ def interval_plot(key: str, title: str, rates: Sequence[tuple[str, Rate, bool]],
     parts.append(_text("legend", x.at(whole.value), 16, f"all {percent(whole.value, 1)}", "middle"))
     for number, (name, rate, stands_out) in enumerate(rates):
         at, style = _TOP + line * (number + 0.5), "second" if stands_out else "first"
-        parts.append(_text("legend", left - 8, at + 4, name if len(name) <= 24 else name[:23] + "…", "end"))
+        parts.append(_text("legend", left - 8, at + 4, name if len(name) <= 25 else name[:24] + "…", "end"))
         parts.append(_segment(f"whisker {style}", x.at(rate.low), at, x.at(rate.high), at))
         parts.append(_marker(style, x.at(rate.value), at))
         parts.append(_text("tick", _WIDTH - 4, at + 4, f"{rate.total:,}", "end"))

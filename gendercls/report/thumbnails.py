@@ -1,4 +1,4 @@
-"""Photos as small JPEG images inside the page."""
+"""Photos as small WebP images inside the page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _QUALITY = 80
 
 
 def thumbnail(folder: Path, key: str, preprocessing: Preprocessing) -> str:
-    """A photo as ``preprocessing`` fits it, as a JPEG ``data:`` address.
+    """A photo as ``preprocessing`` fits it, as a WebP ``data:`` address.
 
     Args:
         folder: of the photos.
@@ -52,7 +52,7 @@ def small(row: Row, place: bytes) -> str:
 
 
 def large(row: Row, place: bytes) -> str:
-    """A row's whole photo, or its face in the middle of what is around it, as a JPEG ``data:`` address.
+    """A row's whole photo, or its face in the middle of what is around it, as a WebP ``data:`` address.
 
     place: where the photo lies. It is never enlarged. Raises PhotoError: it is not there, or no photo.
     """
@@ -75,5 +75,5 @@ def _face(row: Row, data: bytes, side: int) -> NDArray[np.uint8]:
 
 def _address(pixels: NDArray[np.uint8]) -> str:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=_QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -45,7 +45,7 @@ def test_a_page_is_one_file(page: Any) -> None:
     assert not tags & {"script", "link", "iframe", "object", "embed", "base", "form"}
     for part in page.tree.iter():
         for name in ("src", "href", "srcset", "xlink:href", "action", "data"):
-            assert part.get(name, "#").startswith(("data:image/jpeg;base64,", "#")), part.get(name)
+            assert part.get(name, "#").startswith(("data:image/webp;base64,", "#")), part.get(name)
     assert not re.search(r"url\(|@import|https?:", page.html.replace("data:", ""))
     assert len(page.html.encode()) < 1_000_000
 

@@ -224,10 +224,10 @@ def test_the_surest_mistakes_come_first_as_the_model_saw_them(
     image = items[0].find("img")
     assert image is not None
     assert image.get("alt") == f"Photo {rows[0]['path']}"
-    shown = Image.open(io.BytesIO(base64.b64decode(image.get("src", "").removeprefix("data:image/jpeg;base64,"))))
+    shown = Image.open(io.BytesIO(base64.b64decode(image.get("src", "").removeprefix("data:image/webp;base64,"))))
     data = (celeba / "img_align_celeba" / rows[0]["path"]).read_bytes()
     seen = images.to_array(data, Preprocessing("crop", 128, 128, "bicubic", 0.0))
-    assert np.abs(np.asarray(shown, np.float64) - seen).mean() < 4  # JPEG's loss
+    assert np.abs(np.asarray(shown, np.float64) - seen).mean() < 4  # WebP's loss
 
 
 def test_a_photo_that_is_gone_leaves_its_place_and_a_note(

@@ -188,7 +188,7 @@ def test_keys_give_a_labels_csv(preds: Path, visit: Visit, tmp_path: Path) -> No
     assert (measures.answered, measures.hand_labels, measures.undetermined) == (PHOTOS, DRAWN, 1)
     assert measures.shares[0].by_hand is not None
     assert shown.said == []
-    assert [address for address in shown.requested if not address.startswith(("data:image/jpeg", "blob:"))] == []
+    assert [address for address in shown.requested if not address.startswith(("data:image/webp", "blob:"))] == []
 
 
 def test_progress_is_kept_by_the_browser(preds: Path, visit: Visit, tmp_path: Path) -> None:
