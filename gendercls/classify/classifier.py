@@ -29,6 +29,9 @@ from gendercls.spec import ModelSpec
 AnyPhoto = str | os.PathLike[str] | bytes | NDArray[np.uint8] | Photo
 """A path, a file's bytes, an upright RGB array uint8 ``[H, W, 3]``, or a `Photo` from a listing."""
 
+_MOST = 65_536
+"""Of threads, photos in a batch, pixels and faces: more is a slip of the finger."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -138,8 +141,8 @@ class Classifier:
     ) -> None:
         numbers = {"jobs": jobs, "batch_size": batch_size, "min_face": min_face, "max_faces": max_faces}
         for name, value in numbers.items():
-            if value is not None and value < 1:
-                raise _out_of_range(name, value, "1 or more")
+            if value is not None and not 1 <= value <= _MOST:
+                raise _out_of_range(name, value, "1 or more" if value < 1 else f"{_MOST:,} or less")
         if min_confidence is not None and max_error is not None:
             raise UsageError(
                 "two thresholds are given", where="--min-confidence and --max-error", do="give one of them"

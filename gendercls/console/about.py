@@ -30,7 +30,8 @@ def info_lines(spec: ModelSpec, file: str, sha256: str) -> Iterator[tuple[str, s
     yield "photo", f"{pre.fit} to {pre.width}×{pre.height}, {pre.resampling}; face margin {pre.face_margin:g}"
     yield "licence of its data", str(provenance.get("data_licence", "not stated"))
     photos = provenance.get("photos", {})
-    counts = ", ".join(f"{count:,} {part}" for part, count in photos.items()) if isinstance(photos, dict) else ""
+    known = photos.items() if isinstance(photos, dict) else ()
+    counts = ", ".join(f"{count:,} {part}" for part, count in known if isinstance(count, int))
     yield "trained on", f"{provenance.get('data', 'not stated')} ({counts}), split {provenance.get('split', '?')}"
     init = provenance.get("init", {})
     yield "weights began at", str(init.get("name", "not stated")) if isinstance(init, dict) else "not stated"

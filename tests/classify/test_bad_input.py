@@ -463,6 +463,11 @@ def test_labels_that_two_classes_claim(folder: Path, run_gendercls: Run, proto: 
 OPTIONS: dict[str, tuple[str, str, str]] = {
     "--jobs 0": ("jobs is 0", "--jobs", "give a number of 1 or more"),
     "--batch-size -1": ("batch_size is -1", "--batch-size", "give a number of 1 or more"),
+    "--batch-size 99999999999999999999": (
+        "batch_size is 1e+20",
+        "--batch-size",
+        "give a number of 65,536 or less",
+    ),
     "--min-confidence 1.5": ("min_confidence is 1.5", "--min-confidence", "give a number of 0 to 1"),
     "--max-error nan": ("max_error is nan", "--max-error", "give a number of 0 to 1"),
     "--max-error 0.1 --min-confidence 0.9": (
