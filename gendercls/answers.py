@@ -153,7 +153,7 @@ class ExclusiveAnswers(Answers):
 
     def classes_in(self, label: str) -> list[int]:
         if label not in self.names:
-            raise ValueError(f"{label!r} is none of the classes")
+            raise ValueError(f"{label[:80]!r} is none of the classes")
         return [self.names.index(label)]
 
     def _words(self, chosen: NDArray[np.bool_]) -> list[str]:
@@ -208,7 +208,7 @@ class IndependentAnswers(Answers):
         wanted = [] if label == NONE else label.split(" ")
         found = [number for number, name in enumerate(self.names) if name in wanted]
         if [self.names[number] for number in found] != wanted:
-            raise ValueError(f"{label!r} is neither '{NONE}' nor names of the attributes, in order")
+            raise ValueError(f"{label[:80]!r} is neither '{NONE}' nor names of the attributes, in order")
         return found
 
     def _words(self, chosen: NDArray[np.bool_]) -> list[str]:
