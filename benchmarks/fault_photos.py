@@ -49,8 +49,13 @@ def meanwhile(change: Callable[[Path, Path], None], what: str) -> Callable[[Benc
             hit = bench.moments.sample(photos[len(photos) // 2 :], 5)
             process = bench.start()
             bench.until_rows(process)  # the photos are listed, and these are still to come
-            for path in hit:
-                change(path, kept / hit[0].name)
+            try:
+                for path in hit:
+                    change(path, kept / hit[0].name)
+            except CannotBeCausedError:
+                process.kill()
+                process.communicate()
+                raise
             bench.end_well(process)
             bench.judge(frozenset(path.name for path in hit))
             for path in hit:
