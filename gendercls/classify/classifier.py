@@ -23,7 +23,7 @@ from gendercls.images import decode_with_size, fit, to_array
 from gendercls.machine import available_cores, has_fast_int8
 from gendercls.modelfile import Precision, read_model_file, shipped_model, shipped_models
 from gendercls.rows import NO_FACE, UNCERTAIN
-from gendercls.sources import Photo, PhotoFile, readable_name
+from gendercls.sources import Photo, PhotoFile, read_ahead, readable_name
 from gendercls.spec import ModelSpec
 
 AnyPhoto = str | os.PathLike[str] | bytes | NDArray[np.uint8] | Photo
@@ -84,6 +84,10 @@ class _Pixels:
     @property
     def path(self) -> str:
         return self.key
+
+    @property
+    def held(self) -> int:
+        return 0  # it is the caller's
 
     def read(self) -> bytes:
         if isinstance(self.content, bytes):
@@ -192,7 +196,10 @@ class Classifier:
 
     def chunks(self, photos: Iterable[Photo]) -> Iterator[list[tuple[Photo, list[Prediction]]]]:
         """As `predict`, a batch of photos at a time, each photo with its predictions."""
-        return in_order(self._chunk, photos, size=self.session.batch_size, jobs=self.jobs)
+        photos = read_ahead(photos)
+        return in_order(
+            self._chunk, photos, size=self.session.batch_size, jobs=self.jobs, held=lambda photo: photo.held
+        )
 
     def one(self, photo: Photo) -> list[tuple[Photo, list[Prediction]]]:
         """As `chunks` gives one photo, done in the caller's thread."""

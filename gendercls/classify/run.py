@@ -208,7 +208,8 @@ class _Run:
             self.watch.kept_at_first(kept)
             if self.journal.damage:
                 self.notes.append(f"{self.journal.damage}: it and all rows after it were done again")
-            meter = _Meter(report, self.photos, kept)
+            # Photos that only pass by are not read twice to be counted.
+            meter = _Meter(report, None if self.listing.is_passing else self.photos, kept)
             for chunk in self._answered(photos, kept):
                 done = [self._rows(photo, predictions) for photo, predictions in chunk]
                 self.journal.append(row for rows in done for row in rows)
@@ -387,13 +388,14 @@ def _row(photo: Photo, prediction: Prediction, number: int, truth: str, is_score
 
 
 class _Meter:
-    """Tells the caller how far the run is; counts the listing beside the work."""
+    """Tells the caller how far the run is; counts the photos beside the work, where there is a way to."""
 
-    def __init__(self, report: Report, photos: Callable[[], Iterator[Photo]], kept: int) -> None:
+    def __init__(self, report: Report, photos: Callable[[], Iterator[Photo]] | None, kept: int) -> None:
         self._report = report
         self._total: int | None = None
         self._recent = deque([(time.monotonic(), kept)], maxlen=64)
-        threading.Thread(target=self._count, args=(photos,), daemon=True).start()
+        if photos is not None:
+            threading.Thread(target=self._count, args=(photos,), daemon=True).start()
 
     def _count(self, photos: Callable[[], Iterator[Photo]]) -> None:
         self._total = sum(1 for _ in photos())
