@@ -6,6 +6,16 @@ from gendercls.sources.photo import MAX_BYTES, Photo, PhotoFile, Source, Unreada
 from gendercls.sources.shard import CHUNK, Shard, Walk, read_shard
 
 __all__ = [
-    *("CHUNK", "MAX_BYTES", "Listing", "Photo", "PhotoFile", "Shard", "Source", "Unreadable", "Walk"),
-    *("read_ahead", "read_shard", "readable_name"),
+    "CHUNK",
+    "MAX_BYTES",
+    "Listing",
+    "Photo",
+    "PhotoFile",
+    "Shard",
+    "Source",
+    "Unreadable",
+    "Walk",
+    "read_ahead",
+    "read_shard",
+    "readable_name",
 ]
