@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -260,17 +260,10 @@ class _Run:
             self.journal.close()
 
     def _retry(self, report: Report) -> int:
-        failed, photos = [], self.photos()
-        for photo, rows in self._paired(photos, self.journal.photos()):
-            if _has_failed(rows):
-                failed.append(photo)
-            else:
-                self._count_label(photo)
-        if self.journal.is_finished:
-            self._check_all_have_rows(photos)
-        meter = _Meter(report, lambda: iter(failed), 0)
+        failed = sum(map(_has_failed, self.journal.photos()))
+        meter = _Meter(report, lambda: range(failed), 0)
         again: deque[PhotoRows] = deque()
-        for chunk in self._answered(iter(failed), 0):
+        for chunk in self._answered(self._failed(), 0):
             again.extend(self._rows(photo, predictions) for photo, predictions in chunk)
             self.watch.reach(len(again), self.classifier.ahead)
             meter.tell_count(len(again))
@@ -285,10 +278,21 @@ class _Run:
             return fresh
 
         self.journal.rewrite(redo)
-        self.notes.append(f"retried what had failed: {mended:,} of {len(failed):,} have an answer now")
+        self.notes.append(f"retried what had failed: {mended:,} of {failed:,} have an answer now")
         if not self.journal.is_finished:
             self.notes.append("the run itself is not finished: repeat the command without --retry-failed to continue")
-        return self.tally.files - len(failed)
+        return self.tally.files - failed
+
+    def _failed(self) -> Iterator[Photo]:
+        """The photos whose rows failed, as they are listed: those that pass by come with their bytes."""
+        photos = self.photos()
+        for photo, rows in self._paired(photos, self.journal.photos()):
+            if _has_failed(rows):
+                yield photo
+            else:
+                self._count_label(photo)
+        if self.journal.is_finished:
+            self._check_all_have_rows(photos)
 
     def _answered(self, photos: Iterator[Photo], number: int) -> Iterator[list[tuple[Photo, list[Prediction]]]]:
         """The photos with their predictions, from that number on; one by one where the guard wants care."""
@@ -416,14 +420,14 @@ def _row(photo: Photo, prediction: Prediction, number: int, truth: str, is_score
 class _Meter:
     """Tells the caller how far the run is; counts the photos beside the work, where there is a way to."""
 
-    def __init__(self, report: Report, photos: Callable[[], Iterator[Photo]] | None, kept: int) -> None:
+    def __init__(self, report: Report, photos: Callable[[], Iterable[object]] | None, kept: int) -> None:
         self._report = report
         self._total: int | None = None
         self._recent = deque([(time.monotonic(), kept)], maxlen=64)
         if photos is not None:
             threading.Thread(target=self._count, args=(photos,), daemon=True).start()
 
-    def _count(self, photos: Callable[[], Iterator[Photo]]) -> None:
+    def _count(self, photos: Callable[[], Iterable[object]]) -> None:
         self._total = sum(1 for _ in photos())
 
     def tell(self, tally: Tally) -> None:
