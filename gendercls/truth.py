@@ -16,7 +16,7 @@ from gendercls.sources import Photo, readable_name
 
 
 class TruthTable:
-    """Labels matched to photos; counts how that went.
+    """Labels matched to photos; counts how that went. Their weights are not used: has_weights tells of them.
 
     Args:
         path: a label file or folder.
@@ -31,6 +31,7 @@ class TruthTable:
     def __init__(self, path: Path, classes: tuple[ClassRule, ...], *, independent: bool, split: str | None) -> None:
         labels = read_labels(path)
         self.source = labels.source
+        self.has_weights = labels.weight is not None
         self.path = path
         self.split = split
         answers = answers_for(independent, [rule.name for rule in classes])

@@ -70,12 +70,14 @@ class Apart:
 class PairedTruth:
     """truth: of each pair that can be scored, else empty, ``[M]``. conflicts: pairs that have two truths.
 
-    attributes: values ``[M]`` to look at parts of the pairs by, empty where unknown.
+    attributes: values ``[M]`` to look at parts of the pairs by, empty where unknown. has_weights: whether the labels
+    were drawn unevenly.
     """
 
     truth: Values
     conflicts: int
     attributes: dict[str, Values]
+    has_weights: bool
 
 
 def word(row: Row) -> str:
@@ -142,7 +144,12 @@ def paired_truth(pairs: Pairs, labels: Path | None) -> PairedTruth:
     conflicts = (one != other) & (one != "") & (other != "")
     is_scored = _is_scored(pairs)
     attributes = {name: values[pairs.of_first] for name, values in first.attributes.items()}
-    return PairedTruth(np.where((one == other) & is_scored, one, ""), int((conflicts & is_scored).sum()), attributes)
+    return PairedTruth(
+        np.where((one == other) & is_scored, one, ""),
+        int((conflicts & is_scored).sum()),
+        attributes,
+        first.has_weights or second.has_weights,
+    )
 
 
 def _is_scored(pairs: Pairs) -> Bools:

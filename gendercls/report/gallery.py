@@ -12,7 +12,7 @@ from gendercls.preds import Predictions, place_of
 from gendercls.report.labelled import Labelled
 from gendercls.report.markup import element
 from gendercls.report.page import paragraph, section
-from gendercls.report.thumbnails import SIDE, small
+from gendercls.report.thumbnails import SIDE, picture_of
 
 MOST = 12
 MOST_WRONG = 24
@@ -67,7 +67,7 @@ class Galleries:
             return []
         row = self._preds.rows[place]
         try:
-            address = small(row, place_of(row.path, self._root))
+            address = picture_of(row, place_of(row.path, self._root), SIDE)
         except PhotoError as error:
             self.missing += 1
             return [element("div", f"no picture: {error.what}", class_="no-picture")]

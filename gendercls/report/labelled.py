@@ -32,7 +32,8 @@ class Labelled:
     is_undetermined: bool ``[N]``, a labeller could not tell. attributes: values ``[N]`` of everything but the classes
     themselves, empty where unknown. weight: float64 ``[N]``, for how many photos a row stands that was drawn to be
     labelled by hand, NaN for all others; None where the labels have no weights. stratum: ``[N]``, where it was drawn.
-    matches: how many rows were matched by path, by name, or not.
+    matches: how many rows were matched by path, by name, or not. has_weights: whether the labels were drawn unevenly,
+    also where a CSV kept what they said and not their weights.
     """
 
     source: str
@@ -42,6 +43,7 @@ class Labelled:
     weight: NDArray[np.float64] | None = None
     stratum: Values | None = None
     matches: Counter[str] = field(default_factory=Counter)
+    has_weights: bool = False
 
     @property
     def has_truth(self) -> NDArray[np.bool_]:
@@ -57,7 +59,9 @@ def label_rows(preds: Predictions, path: Path | None) -> Labelled:
     folders = _folders(preds)
     if path is None:
         truth = tuple(row.truth for row in preds.rows)
-        return Labelled("the CSV’s column truth", truth, np.zeros(len(preds), np.bool_), folders)
+        drawn = preds.record is not None and preds.record.labels_weighted
+        source = "the CSV’s column truth" + ", which has labels drawn unevenly and not their weights" * drawn
+        return Labelled(source, truth, np.zeros(len(preds), np.bool_), folders, has_weights=drawn)
     labels = read_labels(path)
     numbers, matches = _matched(preds, labels)
     if not (numbers >= 0).any():
@@ -76,6 +80,7 @@ def label_rows(preds: Predictions, path: Path | None) -> Labelled:
         None if labels.weight is None else np.where(numbers >= 0, labels.weight[numbers], np.nan),
         None if labels.stratum is None else _taken(labels.stratum, numbers),
         matches,
+        labels.weight is not None,
     )
 
 
