@@ -111,16 +111,22 @@ def headline(measures: Measures) -> list[str]:
         return ["No photo has an answer."]
     if last.by_hand is not None:
         found = _share_words(last.by_hand)
-        first = (
-            f"An estimated {found} of these photos would be perceived as {last.name}. The estimate rests on "
-            f"{measures.hand_labels:,} photos of this set that a person labelled, and on the classifier's answers."
-        )
-        return [first, f"The classifier alone counts {_rate_words(last.raw)}."]
+        rests_on = f"{measures.hand_labels:,} photos of this set that a person labelled"
+        of = "these photos"
+        if measures.undetermined:
+            rests_on += f" ({measures.undetermined:,} of them as not determinable)"
+            of = "the photos that can be determined"
+        return [
+            f"An estimated {found} of {of} would be perceived as {last.name}.",
+            f"The estimate rests on {rests_on}, and on the classifier's answers. The classifier alone counts "
+            f"{_rate_words(last.raw)}.",
+        ]
     first = f"The classifier perceives {_rate_words(last.raw)} of {last.raw.total:,} answered photos as {last.name}."
     if last.corrected is not None:
         second = (
-            f"If it errs here as often as on {measures.counted_on}, the share is {_share_words(last.corrected)}. "
-            "Whether it does is not known: only hand labels of some of these photos can tell (gendercls sample)."
+            f"If it errs here as often as where its errors were counted ({measures.counted_on}), the share is "
+            f"{_share_words(last.corrected)}. Whether it does is not known: only hand labels of some of these photos "
+            "can tell (gendercls sample)."
         )
     else:
         second = f"The share is not corrected for the classifier's errors: {measures.why_not_corrected}."
@@ -160,10 +166,11 @@ def _how(measures: Measures) -> Iterator[Element]:
     )
     if _has(measures, "corrected"):
         yield paragraph(
-            "Corrected for counted errors: the share that fits these answers if each class is mistaken as often as it "
-            f"was on {measures.counted_on} (Rogan & Gladen; the interval counts in how many photos those were). "
-            "Corrected by the probabilities: the share at which the probabilities agree with themselves, if photos of "
-            "a class look here as there (Saerens). Both fail where these photos are harder, easier or of other people."
+            "Corrected for counted errors: the share that fits these answers if each class is mistaken as often as "
+            f"where errors were counted, {measures.counted_on}; the interval counts in how many photos those were "
+            "(Rogan & Gladen). Corrected by the probabilities: the share at which the probabilities agree with "
+            "themselves, if photos of a class look here as there (Saerens). Both fail where these photos are harder, "
+            "easier or of other people."
         )
     if _has(measures, "by_hand"):
         undetermined = f" {measures.undetermined:,} could not be determined and are left out." * bool(

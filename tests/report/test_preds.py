@@ -121,7 +121,24 @@ def test_hand_labels_make_the_headline(preds: Path, celeba: Path, run_gendercls:
     assert found["accuracy_by_hand"]["low"] <= whole["quality"]["scores"]["answered_accuracy"]["value"]
     assert (found["hand_labels"], found["undetermined"]) == (200, 1)
     assert found["quality"] is None
-    assert "The estimate rests on 200 photos of this set that a person labelled" in said
+    assert "of the photos that can be determined would be perceived as male" in said
+    assert (
+        "The estimate rests on 200 photos of this set that a person labelled (1 of them as not determinable), and on"
+        in said
+    )
+
+
+def test_a_rate_of_label_noise_needs_labels(preds: Path, celeba: Path, run_gendercls: Run, tmp_path: Path) -> None:
+    """Without any, and with a drawn sample of them, there is no accuracy that it could be about."""
+    labels = sample_of(preds, celeba, 40, tmp_path / "labels.csv")
+    for more in ((), ("--labels", labels)):
+        done = run_gendercls("report", preds, "--label-noise", "0.02", "--out", tmp_path / "p.html", *more)
+        assert (done.returncode, done.stderr) == (
+            2,
+            "Error: --label-noise is about accuracy against labels, and there is none here\n"
+            "  where: --label-noise 0.02\n  do:    give labels of these photos, without weights, or leave it out\n",
+        )
+        assert not (tmp_path / "p.html").exists()
 
 
 @pytest.mark.parametrize(
