@@ -186,8 +186,10 @@ def test_labels_of_faces(run_gendercls: Run, tmp_path: Path) -> None:
         f"{number}.jpg,{face},{'female' if face == 1 else 'male'},2,all" for number in range(20) for face in (1, 2)
     ]
     (tmp_path / "labels.csv").write_text("\n".join(labels) + "\n")
-    found, _ = report(run_gendercls, preds, "--labels", tmp_path / "labels.csv", out=tmp_path / "p.html")
+    found, said = report(run_gendercls, preds, "--labels", tmp_path / "labels.csv", out=tmp_path / "p.html")
     assert (found["rows"], found["photos"], found["hand_labels"]) == (80, 40, 40)
+    assert "of these faces would be perceived as male.\nThe estimate rests on 40 faces of this set" in said
+    assert "Faces count as if each was a photo by itself." in (tmp_path / "p.html").read_text(encoding="utf-8")
     assert found["shares"][0]["by_hand"]["value"] == pytest.approx(0.5)
     assert found["accuracy_by_hand"]["value"] == pytest.approx(0.5)
 
