@@ -25,11 +25,17 @@ class TruthTable:
         split: keep only photos of this part of the labels' split.
 
     Raises:
-        LabelError: the labels cannot be read, do not have what the classes need, or have no such split.
+        LabelError: the labels cannot be read, are of faces, do not have what the classes need, or have no such split.
     """
 
     def __init__(self, path: Path, classes: tuple[ClassRule, ...], *, independent: bool, split: str | None) -> None:
         labels = read_labels(path)
+        if labels.of_faces:
+            raise LabelError(
+                "these labels are of faces, and here those of photos are needed",
+                where=str(path),
+                do="give them to gendercls report or gendercls compare",
+            )
         self.source = labels.source
         self.has_weights = labels.weight is not None
         self.path = path

@@ -142,7 +142,7 @@ def paired_truth(pairs: Pairs, labels: Path | None) -> PairedTruth:
         one = one if pairs.first.columns.has_truth else other
         other = other if pairs.second.columns.has_truth else one
     conflicts = (one != other) & (one != "") & (other != "")
-    is_scored = _is_scored(pairs)
+    is_scored = _has_one_number(pairs) if first.of_faces else _is_scored(pairs)
     attributes = {name: values[pairs.of_first] for name, values in first.attributes.items()}
     return PairedTruth(
         np.where((one == other) & is_scored, one, ""),
@@ -160,6 +160,11 @@ def _is_scored(pairs: Pairs) -> Bools:
             alone = [rows[0] for rows in preds.photos if len(rows) == 1 and len(preds.rows[rows[0]].face) > 1]
             found &= np.isin(numbers, alone)
     return found
+
+
+def _has_one_number(pairs: Pairs) -> Bools:
+    """Whether a face has the same number in both, so that a label of that number is about it."""
+    return np.array([one.face[:1] == other.face[:1] for one, other in pairs.rows], np.bool_)
 
 
 def is_right(rows: Iterable[Row], truth: Values) -> Bools:

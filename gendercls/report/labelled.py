@@ -33,7 +33,7 @@ class Labelled:
     themselves, empty where unknown. weight: float64 ``[N]``, for how many photos a row stands that was drawn to be
     labelled by hand, NaN for all others; None where the labels have no weights. stratum: ``[N]``, where it was drawn.
     matches: how many rows were matched by path, by name, or not. has_weights: whether the labels were drawn unevenly,
-    also where a CSV kept what they said and not their weights.
+    also where a CSV kept what they said and not their weights. of_faces: whether each face has a label of its own.
     """
 
     source: str
@@ -44,6 +44,7 @@ class Labelled:
     stratum: Values | None = None
     matches: Counter[str] = field(default_factory=Counter)
     has_weights: bool = False
+    of_faces: bool = False
 
     @property
     def has_truth(self) -> NDArray[np.bool_]:
@@ -81,6 +82,7 @@ def label_rows(preds: Predictions, path: Path | None) -> Labelled:
         None if labels.stratum is None else _taken(labels.stratum, numbers),
         matches,
         labels.weight is not None,
+        labels.of_faces,
     )
 
 

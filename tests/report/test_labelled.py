@@ -14,7 +14,8 @@ from PIL import Image
 
 from gendercls.answers import answers_for
 from gendercls.classify.consistency import contradictions
-from gendercls.labels import ClassRule
+from gendercls.errors import LabelError
+from gendercls.labels import DEFAULT_CLASSES, ClassRule
 from gendercls.preds import read_preds
 from gendercls.report.compare import CompareOptions, compare
 from gendercls.report.run import ReportOptions, report
@@ -164,3 +165,28 @@ def test_weights_are_used_or_said_not_to_be(run_gendercls: Run, celeba: Path, nu
     assert said["drawn"]["report"][0]["label_source"].endswith("which has labels drawn unevenly and not their weights")
     assert not [words for _, words in said["plain"].values() if "weights" in words]
     assert said["plain"]["report"][0]["label_source"] == "the CSV’s column truth"
+
+
+# --- labels of faces ---------------------------------------------------------------------------------------------
+
+
+def test_labels_of_faces_are_each_of_one_face(tmp_path: Path) -> None:
+    """``compare`` scores a face that has its number in both CSVs; ``classify``, whose labels are of photos, refuses."""
+    header = "path,face,x,y,w,h,face_confidence,label,confidence,p_female,p_male,error"
+    answer = {"female": "female,0.900000,0.900000,0.100000,", "male": "male,0.900000,0.100000,0.900000,"}
+    boxes = {1: "0,0,9,9", 2: "20,0,9,9", 3: "40,0,9,9"}
+    first = [f"a.jpg,{number},{box},0.9,{answer['female']}" for number, box in boxes.items()]
+    second = [f"a.jpg,1,{boxes[1]},0.9,{answer['male']}", f"a.jpg,2,{boxes[3]},0.9,{answer['female']}"]
+    for name, rows in (("1.csv", first), ("2.csv", second)):
+        (tmp_path / name).write_text("\n".join([header, *rows]) + "\n")
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,face,truth,weight,stratum\n" + "".join(f"a.jpg,{n},female,1,1\n" for n in boxes))
+    found = compare(CompareOptions(tmp_path / "1.csv", tmp_path / "2.csv", labels=labels))
+    assert (found.rows, found.unweighted) == (2, True)
+    assert found.accuracy is not None  # of the first face alone: the third is the second one in the other CSV
+    assert (found.accuracy.first, found.accuracy.second) == (wilson(1, 1), wilson(0, 1))
+    alike = compare(CompareOptions(tmp_path / "1.csv", tmp_path / "1.csv", labels=labels)).accuracy
+    assert alike is not None
+    assert alike.first == wilson(3, 3)
+    with pytest.raises(LabelError, match=r"^these labels are of faces, and here those of photos are needed\n"):
+        TruthTable(labels, DEFAULT_CLASSES, independent=False, split=None)
