@@ -190,3 +190,21 @@ def test_labels_of_faces_are_each_of_one_face(tmp_path: Path) -> None:
     assert alike.first == wilson(3, 3)
     with pytest.raises(LabelError, match=r"^these labels are of faces, and here those of photos are needed\n"):
         TruthTable(labels, DEFAULT_CLASSES, independent=False, split=None)
+
+
+def test_a_truth_of_a_photo_is_that_of_its_only_face(tmp_path: Path) -> None:
+    """Of several faces, of none and of a photo that failed nothing is scored, as in the CSV's column ``correct``."""
+    lines = ["path,face,x,y,w,h,face_confidence,label,confidence,p_female,p_male,truth,correct,error"]
+    answer = {"female": "female,0.900000,0.900000,0.100000", "male": "male,0.900000,0.100000,0.900000"}
+    lines += [f"a.jpg,1,0,0,9,9,0.9,{answer['male']},male,1,", f"b.jpg,1,0,0,9,9,0.9,{answer['female']},male,0,"]
+    lines += [f"c.jpg,{face},{20 * face},0,9,9,0.9,{answer['female']},male,," for face in (1, 2)]
+    lines += ["d.jpg,0,,,,,,no face,,,,male,,", "e.jpg,,,,,,,,,,,male,,empty file"]
+    (tmp_path / "p.csv").write_text("\n".join(lines) + "\n")
+    (tmp_path / "labels.csv").write_text("path,Male\n" + "".join(f"{name}.jpg,1\n" for name in "abcde"))
+    for labels in (None, tmp_path / "labels.csv"):
+        measures = report(ReportOptions(tmp_path / "p.csv", labels, force=True), lambda line: None).measures
+        assert measures is not None
+        assert measures.quality is not None
+        assert measures.quality.scores.accuracy == wilson(1, 2)
+        page = (tmp_path / "p.html").read_text(encoding="utf-8")
+        assert "The surest of 1 answers that the labels contradict" in page
