@@ -102,6 +102,16 @@ def _about_rows(preds: Predictions, truth: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(word if is_alone else "" for word, is_alone in zip(truth, is_its_photo(preds).tolist(), strict=True))
 
 
+def disputed_rows(preds: Predictions, labelled: Labelled) -> list[int]:
+    """The numbers of the rows with a label that is not the truth, the surest first."""
+    wrong = [
+        number
+        for number, (row, truth) in enumerate(zip(preds.rows, labelled.truth, strict=True))
+        if truth and preds.has_label[number] and row.label != truth
+    ]
+    return sorted(wrong, key=lambda number: -preds.confidence[number])
+
+
 def hand_labels(
     preds: Predictions, labelled: Labelled, scores: NDArray[np.float64], is_so: NDArray[np.bool_]
 ) -> HandLabels | None:

@@ -85,6 +85,13 @@ def test_with_labels_there_are_accuracy_and_groups(
     assert found["intersections"]
     assert {each["attribute"] for each in found["parity"]} <= names
     assert "accuracy against CelebA" in said
+    wrong = quality["scores"]["accuracy"]["total"] - quality["scores"]["accuracy"]["count"] - found["failed"]
+    assert len(found["disputed"]) == wrong > 0
+    assert {each["path"] for each in found["disputed"]} == {
+        row["path"] for row in table_of(out) if row["correct"] == "0" and row["label"]
+    }
+    sureness = [each["confidence"] for each in found["disputed"]]
+    assert sureness == sorted(sureness, reverse=True)
     # The CSV that has the labels itself says the same without them.
     own, _ = report(run_gendercls, out, out=tmp_path / "own.html")
     assert own["quality"]["scores"] == quality["scores"]
