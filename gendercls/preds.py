@@ -30,7 +30,8 @@ class RunRecord:
     """What ``preds.csv.run.json`` says of the run; what a file of an earlier format does not say is empty or None.
 
     counted: how often the model took each class for another, int64 ``[K, K]``, truth by answer, on the photos that
-    counted_on names. labels_sha256: of what the labels said. batch_size: only where bits depend on it.
+    counted_on names. labels_sha256: of what the labels said; labels_weighted: whether they stood for others too, drawn
+    unevenly. batch_size: only where bits depend on it.
     """
 
     inputs: tuple[str, ...]
@@ -39,6 +40,7 @@ class RunRecord:
     face_model: str
     face_model_sha256: str
     labels_sha256: str
+    labels_weighted: bool
     device: str
     precision: str
     threshold: float
@@ -278,6 +280,7 @@ def _read_record(path: Path) -> RunRecord | None:
             face_model=str(detector.get("file", "")),
             face_model_sha256=str(detector.get("sha256", "")),
             labels_sha256=str(labels.get("sha256", "")),
+            labels_weighted=bool(labels.get("weighted")),
             device=str(options["device"]),
             precision=str(options["precision"]),
             threshold=float(options["confidence_threshold"]),

@@ -146,6 +146,7 @@ def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTabl
     detector = classifier.detector
     counted = next(iter(classifier.spec.figures), None)
     faces = {"min_face": classifier.min_face, "max_faces": classifier.max_faces} if detector else {}
+    weighted = {"weighted": True} if truth is not None and truth.has_weights else {}
     return {
         "inputs": list(options.photos),
         "model": {"file": classifier.model.path.name, "sha256": classifier.model.sha256},
@@ -153,7 +154,7 @@ def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTabl
         "independent": classifier.spec.independent,
         "counted": {"on": counted.on, "confusion": counted.confusion} if counted else None,
         "face_model": {"file": detector.file.path.name, "sha256": detector.file.sha256} if detector else None,
-        "labels": {"source": truth.source, "sha256": truth.sha256} if truth else None,
+        "labels": {"source": truth.source, "sha256": truth.sha256, **weighted} if truth else None,
         "options": {
             "device": classifier.device,
             "precision": classifier.spec.precision,
@@ -389,6 +390,7 @@ class _Run:
             model=self.classifier.model.label,
             threshold=self.classifier.threshold,
             label_source=truth.source if truth else "",
+            unweighted=truth is not None and truth.has_weights,
             label_matches=dict(truth.matches) if truth else {},
             unfamiliar=unfamiliar,
             corrected=corrected,

@@ -9,10 +9,10 @@ import numpy as np
 
 from gendercls.errors import PhotoError
 from gendercls.preds import Predictions, place_of
-from gendercls.report.labelled import Labelled
+from gendercls.report.labelled import Labelled, disputed_rows
 from gendercls.report.markup import element
 from gendercls.report.page import paragraph, section
-from gendercls.report.thumbnails import SIDE, small
+from gendercls.report.thumbnails import SIDE, picture_of
 
 MOST = 12
 MOST_WRONG = 24
@@ -35,10 +35,10 @@ class Galleries:
         return self._sections
 
     def _made(self) -> Iterator[Element]:
-        preds, truth = self._preds, self._labelled.truth
+        preds = self._preds
         order = np.argsort(-preds.confidence, kind="stable")
         answered = [int(place) for place in order if preds.has_answer[place]]
-        wrong = [n for n in answered if truth[n] and preds.has_label[n] and preds.rows[n].label != truth[n]]
+        wrong = disputed_rows(preds, self._labelled)
         if wrong:
             yield self._gallery(
                 "disputed",
@@ -67,7 +67,7 @@ class Galleries:
             return []
         row = self._preds.rows[place]
         try:
-            address = small(row, place_of(row.path, self._root))
+            address = picture_of(row, place_of(row.path, self._root), SIDE)
         except PhotoError as error:
             self.missing += 1
             return [element("div", f"no picture: {error.what}", class_="no-picture")]
