@@ -20,6 +20,7 @@ from gendercls.answers import Answers, IndependentAnswers, answers_for
 from gendercls.errors import DamagedRowError, GenderclsError, OutputError
 from gendercls.labels import DEFAULT_CLASSES, ClassRule
 from gendercls.rows import NO_FACE, NOT_A_PHOTO, UNCERTAIN, Columns, Row, read_records
+from gendercls.sources.store import is_url
 
 _REMEDY = "restore the file from a copy, or classify the photos again"
 _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")  # as rows write bytes that are not UTF-8
@@ -201,7 +202,8 @@ def root_of(preds: Predictions, photos: Path | None) -> bytes:
             do="name their folder with --photos",
         )
     inputs = preds.record.inputs
-    return os.fsencode(inputs[0]) if len(inputs) == 1 and os.path.isdir(inputs[0]) else b""
+    is_one_folder = len(inputs) == 1 and (os.path.isdir(inputs[0]) or is_url(inputs[0]))
+    return os.fsencode(inputs[0]) if is_one_folder else b""
 
 
 def part_of(path: Path) -> Path:

@@ -13,7 +13,8 @@ from xml.etree.ElementTree import Element
 
 from gendercls.errors import GenderclsError, PhotoError
 from gendercls.labels.table import UNDETERMINED
-from gendercls.preds import Predictions, place_of, read_preds, root_of
+from gendercls.places import photos_of
+from gendercls.preds import Predictions, read_preds, root_of
 from gendercls.records import defused, to_line
 from gendercls.report.markup import element, printable
 from gendercls.report.page import packaged, page, paragraph, verbatim
@@ -90,9 +91,10 @@ def sample(options: SampleOptions, tell: Callable[[str], None]) -> SampleResult:
 def _pictures(rows: list[Row], root: bytes) -> list[str]:
     """Their ``data:`` addresses. Raises GenderclsError: a sheet that lacks some would be a sample of other rows."""
     pictures, missing = [], []
+    photos = photos_of(rows, root)
     for row in rows:
         try:
-            pictures.append(picture_of(row, place_of(row.path, root), LARGE))
+            pictures.append(picture_of(row, photos[row.path], LARGE))
         except PhotoError as error:
             missing.append(f"{row.path}: {error.what}")
     if missing:

@@ -15,7 +15,7 @@ from gendercls import images
 from gendercls.faces import Face, face_crop
 from gendercls.images import Preprocessing
 from gendercls.rows import Row
-from gendercls.sources import PhotoFile
+from gendercls.sources import Photo, PhotoFile
 
 SIDE = 128
 """Pixels; a page of 24 stays well below a megabyte."""
@@ -43,17 +43,16 @@ def thumbnail(folder: Path, key: str, preprocessing: Preprocessing) -> str:
     return _address(images.to_array(data, preprocessing, name=key))
 
 
-def picture_of(row: Row, place: bytes, longest: int) -> str:
-    """A row's whole photo, or its face in the middle of what is around it, as a WebP ``data:`` address.
+def picture_of(row: Row, photo: Photo, longest: int) -> str:
+    """A row's photo, the whole of it or its face in the middle of what is around it, as a WebP ``data:`` address.
 
     Args:
-        place: where the photo lies.
         longest: pixels of the longer side at most; it is never enlarged.
 
     Raises:
         PhotoError: it is not there, or no photo.
     """
-    data = PhotoFile(row.path, place).read()
+    data = photo.read()
     if row.face:
         _, _, width, height = map(int, row.face[1:5])
         return _address(_face(row, data, min(longest, round(max(width, height) * (1 + 2 * AROUND)))))

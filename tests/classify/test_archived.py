@@ -172,3 +172,27 @@ def test_failed_photos_of_an_archive_are_retried(run_gendercls: Run, place: Path
         assert [row.replace(f"{archive}!/", "") for row in rows if "000004" not in row] == [
             row for row in before if "000004" not in row
         ]
+
+
+@pytest.mark.parametrize("name", ["p.zip", "p.tar.gz"])
+def test_photos_of_an_archive_are_shown(run_gendercls: Run, place: Path, name: str) -> None:
+    classify(run_gendercls, place, name)
+    done = run_gendercls("sample", "o.csv", "--n", "10", "--out", "sheet.html", "--force", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert (place / "sheet.html").read_text().count("data:image/webp;base64,") == 10
+    done = run_gendercls("report", "o.csv", "--photos", ".", "--out", "r.html", "--force", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert (place / "r.html").read_text().count("data:image/webp;base64,") == 24
+    assert "could not be shown" not in done.stderr
+
+
+def test_a_sheet_names_what_went_from_its_archive(run_gendercls: Run, place: Path, tmp_path: Path) -> None:
+    shutil.copy(place / "p.zip", tmp_path)
+    classify(run_gendercls, tmp_path, "p.zip")
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr("other.jpg", b"x")
+    done = run_gendercls("sample", "o.csv", "--n", "10", "--out", "sheet.html", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "p.zip!/a/0000" in done.stderr
+    assert "is not in its archive any more" in done.stderr
+    assert not (tmp_path / "sheet.html").exists()
