@@ -30,29 +30,22 @@ class _Begun:
         return data.result() if data is not None else b""
 
 
-def read_ahead(photos: Iterable[Photo]) -> Iterator[Photo]:
-    """The same photos in the same order; those in a store are being read by the time they are given.
-
-    Whoever waits for one in another thread is told that it was given up when this is closed.
-    """
+def read_ahead(photos: Iterable[Photo], readers: Readers) -> Iterator[Photo]:
+    """The same photos in the same order; those in a store are being read by the time they are given."""
     stream, window, size = iter(photos), deque[Photo](), 0
-    readers = Readers(READERS)
-    try:
-        while True:
-            while len(window) < _MOST_AHEAD and size < _MOST_BYTES and (photo := next(stream, None)) is not None:
-                if _is_far(photo):
-                    photo = _Begun(photo, readers.begin(photo.read))
-                elif not window:  # nothing before it has to be waited for
-                    yield photo
-                    continue
-                window.append(photo)
-                size += photo.held
-            if not window:
-                return
-            size -= window[0].held
-            yield window.popleft()
-    finally:
-        readers.close()
+    while True:
+        while len(window) < _MOST_AHEAD and size < _MOST_BYTES and (photo := next(stream, None)) is not None:
+            if _is_far(photo):
+                photo = _Begun(photo, readers.begin(photo.read))
+            elif not window:  # nothing before it has to be waited for
+                yield photo
+                continue
+            window.append(photo)
+            size += photo.held
+        if not window:
+            return
+        size -= window[0].held
+        yield window.popleft()
 
 
 def _is_far(photo: Photo) -> bool:
