@@ -20,7 +20,7 @@ from gendercls.modelfile import Precision
 from gendercls.rows import Columns, Row, encode, read_records
 from gendercls.wholefile import mode_of_next, open_private, publish, whole_file
 
-FORMAT = (1, 2)
+FORMAT = (1, 3)
 
 _OUTCOME = "finished"
 """The record's key for what is known only in the end, and no part of what the run is."""

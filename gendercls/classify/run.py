@@ -25,7 +25,8 @@ from gendercls.guard import Watch
 from gendercls.modelfile import Precision
 from gendercls.rows import NO_FACE, Columns, Row, path_field
 from gendercls.shares import Share, rogan_gladen, why_not_corrected
-from gendercls.sources import Listing, Photo, Unreadable
+from gendercls.sources import Listing, Photo, Shard, Unreadable, Walk
+from gendercls.sources.shard import WHOLE
 from gendercls.spec import ModelSpec
 from gendercls.stats import Rate, wilson
 from gendercls.truth import TruthTable
@@ -51,6 +52,7 @@ class ClassifyOptions:
     min_face: int | None = None
     max_faces: int | None = None
     limit: int | None = None
+    shard: Shard | None = None
     restart: bool = False
     retry_failed: bool = False
     force: bool = False
@@ -82,6 +84,12 @@ def classify(options: ClassifyOptions, report: Report, watch: Watch | None = Non
                 where=f"--retry-failed {name}",
                 do="leave out one: --retry-failed keeps all rows but the failed ones",
             )
+    if options.shard is not None and options.limit is not None:
+        raise UsageError(
+            "--limit and --shard ask for different things",
+            where=f"--limit {options.limit} --shard {options.shard}",
+            do="leave out one of them",
+        )
     given = {"--face-model": options.face_model, "--min-face": options.min_face, "--max-faces": options.max_faces}
     for name, value in given.items():
         if value is not None and not options.faces:
@@ -153,6 +161,7 @@ def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTabl
             "confidence_threshold": classifier.threshold,
             "split": options.split,
             "limit": options.limit,
+            "shard": str(options.shard) if options.shard else None,
             **faces,
         },
         "versions": versions(),
@@ -194,16 +203,18 @@ class _Run:
 
     def photos(self) -> Iterator[Photo]:
         """The photos to classify, in order."""
-        wanted = iter(self.listing)
-        if self.truth is not None and self.options.split is not None:
-            wanted = filter(self.truth.is_in_split, wanted)
-        return islice(wanted, self.options.limit)
+        return islice(self._walk(), self.options.limit)
+
+    def _walk(self) -> Walk:
+        is_wanted = self.truth.is_in_split if self.truth is not None else lambda _: True
+        return self.listing.walk(self.options.shard or WHOLE, is_wanted)
 
     def go(self, report: Report) -> int:
         """Classify the photos that have no rows yet; how many had some before."""
         try:
             self.journal.begin(restart=self.options.restart, force=self.options.force)
-            photos = self.photos()
+            walk = self._walk()
+            photos = islice(walk, self.options.limit)
             kept = self._continue_after(photos)
             self.watch.kept_at_first(kept)
             if self.journal.damage:
@@ -218,7 +229,7 @@ class _Run:
                 self.watch.reach(self.tally.files, self.classifier.ahead)
                 meter.tell(self.tally)
             self.watch.rest()
-            self.journal.finish(self._outcome())
+            self.journal.finish(self._outcome(walk))
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"interrupted after {self.tally.files:,} files; their rows are kept", where=str(self.journal.part)
@@ -227,9 +238,11 @@ class _Run:
             self.journal.close()
         return kept
 
-    def _outcome(self) -> dict[str, Any]:
+    def _outcome(self, walk: Walk) -> dict[str, Any]:
         """What the record says of a finished run, which is no part of its identity."""
+        shard = {"chunks": list(walk.sizes.items()), "listing": walk.digest} if self.options.shard else {}
         return {
+            **shard,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 3),
             "command": self.options.command,

@@ -17,10 +17,8 @@ from gendercls.sources.lists import STANDARD_INPUT, PathList
 from gendercls.sources.photo import One, Photo, PhotoFile, Source, readable_name
 from gendercls.sources.reach import AT_FIRST, READERS, asked, is_url, patiently, scheme_of, unreachable
 from gendercls.sources.readers import Readers
+from gendercls.sources.shard import WHOLE, Shard, Walk
 from gendercls.sources.store import File, LocalFile, RemoteFile, RemotePhoto
-
-CHUNK = 1024
-"""Photos that one machine of several takes at a time."""
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _MOST_EXPANDED = 1_000_000
@@ -65,24 +63,9 @@ class Listing:
         """Whether to count the photos would cost as much as reading them."""
         return any(source.is_passing for source in self.sources)
 
-    def chunks(self, wanted: Callable[[int], bool]) -> Iterator[tuple[int, Photo]]:
-        """The photos of the wanted chunks, each with its chunk's number, counted from 0.
-
-        A chunk is `CHUNK` photos in a row. A source whose photos only pass by is a chunk by itself, however many photos
-        it has, so that whoever does not want it need not read it; the one before it is cut short.
-        """
-        number = count = 0
-        for source in self.sources:
-            if source.is_passing:
-                number, count = number + (count > 0), 0
-                if wanted(number):
-                    yield from ((number, photo) for photo in source.photos())
-                number += 1
-                continue
-            for photo in source.photos():
-                if wanted(number):
-                    yield number, photo
-                number, count = (number + 1, 0) if count + 1 == CHUNK else (number, count + 1)
+    def walk(self, shard: Shard = WHOLE, is_wanted: Callable[[Photo], bool] = lambda _: True) -> Walk:
+        """The wanted photos of a shard."""
+        return Walk(self.sources, shard, is_wanted)
 
 
 def _expanded(argument: str) -> Iterator[str]:
