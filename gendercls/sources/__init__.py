@@ -8,6 +8,18 @@ from gendercls.sources.readers import Readers
 from gendercls.sources.shard import CHUNK, Shard, Walk, read_shard
 
 __all__ = [
-    *("CHUNK", "MAX_BYTES", "READERS", "Listing", "Photo", "PhotoFile", "Readers", "Shard", "Source", "Unreadable"),
-    *("Walk", "read_ahead", "read_shard", "readable_name"),
+    "CHUNK",
+    "MAX_BYTES",
+    "READERS",
+    "Listing",
+    "Photo",
+    "PhotoFile",
+    "Readers",
+    "Shard",
+    "Source",
+    "Unreadable",
+    "Walk",
+    "read_ahead",
+    "read_shard",
+    "readable_name",
 ]
