@@ -71,7 +71,7 @@ class FaultStore:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:  # what hangs still is left behind with the thread's loop
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
