@@ -15,7 +15,7 @@ from gendercls.sources.bucket import RemoteFolder
 from gendercls.sources.folder import Folder
 from gendercls.sources.lists import STANDARD_INPUT, PathList
 from gendercls.sources.photo import One, Photo, PhotoFile, Source, readable_name
-from gendercls.sources.reach import AT_FIRST, READERS, asked, is_url, patiently, scheme_of, unreachable
+from gendercls.sources.reach import AT_FIRST, READERS, asked, is_url, names_version, patiently, scheme_of, unreachable
 from gendercls.sources.readers import Readers
 from gendercls.sources.shard import WHOLE, Shard, Walk
 from gendercls.sources.store import File, LocalFile, RemoteFile, RemotePhoto
@@ -175,6 +175,10 @@ def _remote_source(url: str, left_out: tuple[Path | str, ...], *, is_only: bool)
 
 def _info(url: str) -> dict[str, Any] | None:
     """What fsspec knows of an address; None where nothing is there. Raises GenderclsError."""
+    if names_version(url):
+        raise GenderclsError(
+            "versions of an object are not read", where=url, do="leave out ?versionId=, which gives the newest"
+        )
     try:
         info: dict[str, Any] = patiently(url, lambda: asked(url, "info"), AT_FIRST)
     except FileNotFoundError:

@@ -71,6 +71,11 @@ def is_url(argument: str) -> bool:
     return _URL.match(argument) is not None
 
 
+def names_version(url: str) -> bool:
+    """Whether s3fs would take the end of an address for a version's name, and read another object than is meant."""
+    return "?versionId=" in url and scheme_of(url) in ("s3", "s3a")
+
+
 def scheme_of(url: str) -> str:
     """``s3`` of ``s3://bucket/photos``."""
     return url.partition("://")[0]
@@ -183,11 +188,11 @@ def _file_system(scheme: str) -> Any:
             where=f"{scheme}://",
             do="pip install 'gendercls[remote]', or for other stores what fsspec names",
         ) from None
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # unknown to fsspec, or in need of a host's name
         raise GenderclsError(
             f"no store is reached by {scheme}://: {_one_line(error)}",
             where=f"{scheme}://",
-            do="use one that fsspec knows, such as s3:// or gs://",
+            do="use one that fsspec opens without more words, such as s3:// or gs://",
         ) from None
     except Exception as error:  # of the store's own kinds, about credentials or a setting
         raise unreachable(f"{scheme}://", error) from None

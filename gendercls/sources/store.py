@@ -12,7 +12,16 @@ from typing import Any, BinaryIO, Protocol, TypeVar
 
 from gendercls.errors import PhotoError
 from gendercls.sources.photo import MAX_BYTES, too_large
-from gendercls.sources.reach import READERS, GaveUpError, answers, asked, patiently, seconds_for, unreachable
+from gendercls.sources.reach import (
+    READERS,
+    GaveUpError,
+    answers,
+    asked,
+    names_version,
+    patiently,
+    seconds_for,
+    unreachable,
+)
 from gendercls.sources.readers import Readers
 
 T = TypeVar("T")
@@ -113,6 +122,8 @@ class RemotePhoto:
 
     def read(self) -> bytes:
         """As `RemoteFile.read`."""
+        if names_version(self.url):
+            raise PhotoError("its name holds ?versionId=, and versions are not read")
         sizes = chain((self.size,), repeat(-1))  # by the second try the photo may be another
         return _or_a_reason(self.url, lambda: self._whole(next(sizes)))
 

@@ -172,6 +172,17 @@ def test_an_object_beside_a_folder_of_its_name(classify: Run, store: Store, plai
         assert {row[-1] for row in rows} == {""}
 
 
+def test_a_name_that_looks_like_a_version_is_a_row(classify: Run, store: Store, plain: Path, tmp_path: Path) -> None:
+    """The library would read the object without it, which is another photo."""
+    for key in ("versions/x.jpg", "versions/x.jpg?versionId=1.jpg"):
+        store.put(key, (plain / "b" / "000.jpg").read_bytes())
+    assert classify(tmp_path, "s3://bucket/versions").returncode == 0
+    assert [(row[0], row[-1]) for row in rows_of(tmp_path)[1:]] == [
+        ("x.jpg", ""),
+        ("x.jpg?versionId=1.jpg", "its name holds ?versionId=, and versions are not read"),
+    ]
+
+
 def test_killed_and_continued(
     classify: Run,
     store: Store,
@@ -210,6 +221,7 @@ def test_killed_and_continued(
         ("s3://bucket/plain", {"AWS_ENDPOINT_URL": NO_SERVER}, "the store does not answer as it should", "network"),
         ("s3://bucket/plain", {"AWS_ACCESS_KEY_ID": ""}, "does not accept who is asking", "FSSPEC_S3_ANON=true"),
         ("nostore://bucket/plain", {}, "no store is reached by nostore://", "such as s3:// or gs://"),
+        ("s3://bucket/plain/b/000.jpg?versionId=1", {}, "versions of an object are not read", "leave out ?versionId="),
     ],
 )
 def test_each_error_names_the_address_and_what_to_do(
