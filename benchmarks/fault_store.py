@@ -55,7 +55,7 @@ class FaultStore:
     seed: int = 1
     caused: int = 0
     requests: int = 0
-    own_port: int = 0
+    own_port: int = field(default=0, init=False)
     _kept: dict[tuple[str, str], Answer] = field(default_factory=dict)
 
     @property
@@ -64,16 +64,25 @@ class FaultStore:
 
     def __enter__(self) -> FaultStore:
         self._chance = random.Random(self.seed)  # noqa: S311 - faults, no secrets
-        self._loop = asyncio.new_event_loop()
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, HERE, self.own_port, backlog=256))
-        self.own_port = server.sockets[0].getsockname()[1]
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._is_up = threading.Event()
+        self._thread = threading.Thread(target=asyncio.run, args=(self._run(),))
         self._thread.start()
+        self._is_up.wait()
         return self
 
-    def __exit__(self, *_: object) -> None:  # what hangs still is left behind with the thread's loop
-        self._loop.call_soon_threadsafe(self._loop.stop)
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
+
+    async def _run(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._serve, HERE, 0, backlog=256)
+        self.own_port = server.sockets[0].getsockname()[1]
+        self._is_up.set()
+        await self._end.wait()
+        server.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:  # what hangs still
+            task.cancel()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -84,7 +93,7 @@ class FaultStore:
                 body = await reader.readexactly(int(headers.get("Content-Length", 0)))
                 if not await self._answer(method, target, headers, body, writer):
                     return
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -156,13 +165,14 @@ class FaultStore:
 
 
 @contextmanager
-def moto() -> Iterator[int]:
-    """moto's S3 in a process of its own; gives its port."""
+def moto(page: int = 1000) -> Iterator[int]:
+    """moto's S3 in a process of its own, which lists so many objects a page; gives its port."""
     with socket.socket() as free:
         free.bind((HERE, 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "moto.server", "-H", HERE, "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    env = {**os.environ, "MOTO_S3_DEFAULT_MAX_KEYS": str(page)}
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
             wait_for(port)
             yield port

@@ -151,7 +151,7 @@ def answers(url: str) -> bool:
     path = opened(url)[1]
     root = url if "://" in path else f"{scheme_of(url)}://{path.lstrip('/').partition('/')[0]}"
     try:
-        asked(root, "info")
+        asked(root, "info", seconds=AT_FIRST)
     except Exception as error:  # as in `patiently`
         return not _may_pass(error)
     return True

@@ -34,7 +34,7 @@ def fault_store() -> ModuleType:
 
 @dataclass(frozen=True)
 class Store:
-    """moto's S3, with a bucket named ``bucket``. env: for a command that is to find it."""
+    """moto's S3 with pages of 100, and a bucket named ``bucket``. env: for a command that is to find it."""
 
     port: int
     env: Mapping[str, str]
@@ -52,7 +52,7 @@ class Store:
 @pytest.fixture(scope="session")
 def store(fault_store: ModuleType) -> Iterator[Store]:
     """The store; its tests put what they need below a prefix of their own."""
-    with fault_store.moto() as port:
+    with fault_store.moto(page=100) as port:
         url = f"http://127.0.0.1:{port}"
         store = Store(port, fault_store.environment(url), fault_store.client(url))
         store.client.create_bucket(Bucket="bucket")

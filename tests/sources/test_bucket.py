@@ -145,15 +145,15 @@ def test_labels_and_limit(classify: Run, in_store: str, tmp_path: Path) -> None:
         ("a/002.jpg", "female"),
         ("a/004.jpg", "male"),
     ]
-    assert json.loads(done.stdout)["labels"]["matches"]["path"] == 3
+    assert json.loads(done.stdout)["labels"]["path"] == 3
 
 
 def test_a_prefix_of_many_pages(classify: Run, store: Store, tmp_path: Path) -> None:
-    """2,500 objects are three pages; none of these, which are empty, needs to be asked for."""
-    for number in range(2500):
+    """250 objects are three pages here; none of these, which are empty, needs to be asked for."""
+    for number in range(250):
         store.put(f"pages/{number:04}.jpg", b"")
     assert classify(tmp_path, "s3://bucket/pages").returncode == 0
-    assert [row[0] for row in rows_of(tmp_path)[1:]] == [f"{number:04}.jpg" for number in range(2500)]
+    assert [row[0] for row in rows_of(tmp_path)[1:]] == [f"{number:04}.jpg" for number in range(250)]
 
 
 def test_an_object_beside_a_folder_of_its_name(classify: Run, store: Store, plain: Path, tmp_path: Path) -> None:
