@@ -93,7 +93,8 @@ def _read_part(path: Path) -> _Part:
     place = path.with_name(path.name + ".run.json")
     try:
         record = json.loads(place.read_text(encoding="utf-8"))
-        finished, shard = record.pop("finished"), record["options"].pop("shard")
+        finished, shard = record.pop("finished"), record["options"]["shard"]
+        record["options"]["shard"] = None  # as of the one machine
         sizes = {int(number): int(size) for number, size in finished.pop("chunks")}
         return _Part(path, read_shard(shard), record, sizes, str(finished.pop("listing")), finished)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, UsageError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -261,15 +261,10 @@ class _Run:
             self.journal.close()
 
     def _retry(self, report: Report) -> int:
-        failed = []
-        for photo, rows in self._paired(self.photos(), self.journal.photos()):
-            if _has_failed(rows):
-                failed.append(photo)
-            else:
-                self._count_label(photo)
-        meter = _Meter(report, lambda: iter(failed), 0)
+        failed = sum(map(_has_failed, self.journal.photos()))
+        meter = _Meter(report, lambda: range(failed), 0)
         again: deque[PhotoRows] = deque()
-        for chunk in self._answered(iter(failed), 0):
+        for chunk in self._answered(self._failed(), 0):
             again.extend(self._rows(photo, predictions) for photo, predictions in chunk)
             self.watch.reach(len(again), self.classifier.ahead)
             meter.tell_count(len(again))
@@ -284,10 +279,21 @@ class _Run:
             return fresh
 
         self.journal.rewrite(redo)
-        self.notes.append(f"retried what had failed: {mended:,} of {len(failed):,} have an answer now")
-        if self.journal.part.exists():
+        self.notes.append(f"retried what had failed: {mended:,} of {failed:,} have an answer now")
+        if not self.journal.is_finished:
             self.notes.append("the run itself is not finished: repeat the command without --retry-failed to continue")
-        return self.tally.files - len(failed)
+        return self.tally.files - failed
+
+    def _failed(self) -> Iterator[Photo]:
+        """The photos whose rows failed, as they are listed: those that pass by come with their bytes."""
+        photos = self.photos()
+        for photo, rows in self._paired(photos, self.journal.photos()):
+            if _has_failed(rows):
+                yield photo
+            else:
+                self._count_label(photo)
+        if self.journal.is_finished:
+            self._check_all_have_rows(photos)
 
     def _answered(self, photos: Iterator[Photo], number: int) -> Iterator[list[tuple[Photo, list[Prediction]]]]:
         """The photos with their predictions, from that number on; one by one where the guard wants care."""
@@ -330,9 +336,20 @@ class _Run:
                 raise OutputError(
                     "the photos are not those the run was begun with",
                     where=f"{path} was next among the rows; {found}",
-                    do="put the photos back as they were, or repeat with --restart to begin anew",
+                    do=f"put the photos back as they were, or repeat with {self.journal.anew} to begin anew",
                 )
             yield photo, rows
+
+    def _check_all_have_rows(self, left: Iterator[Photo]) -> None:
+        """Raises OutputError when a photo is left after the last row, as where a finished CSV lost its end."""
+        photo = next(left, None)
+        if photo is not None:
+            raise OutputError(
+                "the listing has more photos than the CSV has rows",
+                where=f"{self.options.out} ends before {photo.key}",
+                do="restore the CSV from a copy, or take away photos that were added since; or repeat with "
+                f"{self.journal.anew} to begin anew",
+            )
 
     def _rows(self, photo: Photo, predictions: Sequence[Prediction]) -> PhotoRows:
         self.familiarity.update(prediction.is_unfamiliar for prediction in predictions)
@@ -404,14 +421,14 @@ def _row(photo: Photo, prediction: Prediction, number: int, truth: str, is_score
 class _Meter:
     """Tells the caller how far the run is; counts the photos beside the work, where there is a way to."""
 
-    def __init__(self, report: Report, photos: Callable[[], Iterator[Photo]] | None, kept: int) -> None:
+    def __init__(self, report: Report, photos: Callable[[], Iterable[object]] | None, kept: int) -> None:
         self._report = report
         self._total: int | None = None
         self._recent = deque([(time.monotonic(), kept)], maxlen=64)
         if photos is not None:
             threading.Thread(target=self._count, args=(photos,), daemon=True).start()
 
-    def _count(self, photos: Callable[[], Iterator[Photo]]) -> None:
+    def _count(self, photos: Callable[[], Iterable[object]]) -> None:
         with suppress(GenderclsError):  # what ends this walk ends the one that works too
             self._total = sum(1 for _ in photos())
 

@@ -22,7 +22,7 @@ def main() -> None:
 
 
 for one in (
-    classify.classify,
+    *(classify.classify, classify.merge),
     *(train.train, train.audit, train.export),
     *(report.report, report.sample, report.compare, report.verify, report.sort),
     *(about.info, about.doctor, about.faces),

@@ -1,7 +1,8 @@
-"""The command that classifies."""
+"""The command that classifies, and the one that puts together what several machines classified."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -37,6 +38,7 @@ from gendercls.errors import InterruptedRunError, PhotosFailedError
 @click.option("--min-face", type=int, metavar="PX", help="Leave out faces of fewer pixels a side.  [default: 20]")
 @click.option("--max-faces", type=int, metavar="N", help="Only the N largest faces of a photo.  [default: all]")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N photos.")
+@click.option("--shard", metavar="I/N", help="Only this share of the photos, as one of N machines; see merge.")
 @click.option("--restart", is_flag=True, help="Begin anew what was left unfinished.")
 @click.option("--retry-failed", is_flag=True, help="Classify the failed photos again, and only those.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
@@ -52,13 +54,17 @@ from gendercls.errors import InterruptedRunError, PhotosFailedError
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @everywhere
-def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, **values: Any) -> None:
-    """Classify every photo below PHOTOS (folders or files) and write one CSV row for every file, or for every face.
+def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, shard: str | None, **values: Any) -> None:
+    """Classify every photo in PHOTOS and write one CSV row for every file, or for every face.
+
+    PHOTOS are folders, photos, zip and tar archives, Parquet tables, addresses such as s3://bucket/photos, and lists of
+    paths: @list.txt, or @- for what is piped in. '{000..015}' and '{a,b}' stand for several.
 
     Running the same command again continues an unfinished run.
     """
     from gendercls import process
 
+    process.hold_input(values["photos"])
     # In a program's own process nobody may fork.
     watch = None
     if is_whole_process():
@@ -69,11 +75,14 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, **v
     from gendercls.classify.run import ClassifyOptions
     from gendercls.classify.run import classify as run_classify
     from gendercls.console import classified
+    from gendercls.sources import read_shard
 
     process.interrupt_when_asked()
     try:
         with classified.classify_progress(quiet) as report:
-            summary = run_classify(ClassifyOptions(**values, command=process.this_command()), report, watch)
+            part = read_shard(shard) if shard is not None else None
+            options = ClassifyOptions(**values, shard=part, command=process.this_command())
+            summary = run_classify(options, report, watch)
     except InterruptedRunError as error:
         error.do = "continue with: " + process.this_command()
         raise
@@ -87,3 +96,27 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, **v
             where=str(summary.out),
             do="see the column 'error' of their rows",
         )
+
+
+@command(
+    short_help="The CSVs of classify --shard → one CSV.",
+    examples=(
+        "gendercls merge parts/*.csv --out preds.csv",
+        "gendercls merge 1.csv 2.csv 3.csv 4.csv --out preds.csv",
+    ),
+)
+@click.argument("parts", nargs=-1, required=True, type=PATH, metavar="PART…")
+@click.option("--out", type=PATH, required=True, help="The CSV to write.")
+@click.option("--force", is_flag=True, help="Replace an existing output.")
+@everywhere
+def merge(parts: tuple[Path, ...], out: Path, force: bool) -> None:
+    """Put together what gendercls classify --shard I/N wrote: the very CSV that one machine would have written.
+
+    All N shards have to be there. They stay as they are.
+    """
+    from gendercls import console, process
+    from gendercls.classify.merge import merge as run_merge
+
+    merged = run_merge(parts, out, force=force, command=process.this_command())
+    failed = f", {merged.failed:,} of them failed" if merged.failed else ""
+    console.note(f"{console.counted(merged.files, 'file')} of {merged.shards:,} shards{failed}: {merged.out}")
