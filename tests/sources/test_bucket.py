@@ -148,6 +148,16 @@ def test_labels_and_limit(classify: Run, in_store: str, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["labels"]["path"] == 3
 
 
+def test_verify_reads_the_store_again(
+    classify: Run, store: Store, in_store: str, null_model: Path, run_gendercls: Run, tmp_path: Path
+) -> None:
+    """Where the run found its photos."""
+    assert classify(tmp_path, in_store, "--limit", "5").returncode == 0
+    done = run_gendercls("verify", "o.csv", "--model", null_model, cwd=tmp_path, env=store.env)
+    assert done.returncode == 0, done.stderr
+    assert "5 photos" in done.stdout + done.stderr
+
+
 def test_a_prefix_of_many_pages(classify: Run, store: Store, tmp_path: Path) -> None:
     """250 objects are three pages here; none of these, which are empty, needs to be asked for."""
     for number in range(250):
