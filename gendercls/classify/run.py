@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -430,7 +431,8 @@ class _Meter:
             threading.Thread(target=self._count, args=(photos,), daemon=True).start()
 
     def _count(self, photos: Callable[[], Iterable[object]]) -> None:
-        self._total = sum(1 for _ in photos())
+        with suppress(GenderclsError):  # what ends this walk ends the one that works too
+            self._total = sum(1 for _ in photos())
 
     def tell(self, tally: Tally) -> None:
         self.tell_count(tally.files, tally.failed)
