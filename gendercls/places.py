@@ -12,7 +12,8 @@ from gendercls.errors import GenderclsError, PhotoError
 from gendercls.preds import place_of
 from gendercls.rows import Row, path_field
 from gendercls.sources import Listing, Photo, PhotoFile, Unreadable
-from gendercls.sources.store import RemotePhoto, is_url
+from gendercls.sources.reach import is_url
+from gendercls.sources.store import RemotePhoto
 
 _WITHIN = re.compile(r"(.+?\.(?:zip|tar|tar\.gz|tgz|tar\.bz2|tbz2|tar\.xz|txz|parquet))!/", re.IGNORECASE | re.DOTALL)
 

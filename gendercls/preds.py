@@ -20,7 +20,7 @@ from gendercls.answers import Answers, IndependentAnswers, answers_for
 from gendercls.errors import DamagedRowError, GenderclsError, OutputError
 from gendercls.labels import DEFAULT_CLASSES, ClassRule
 from gendercls.rows import NO_FACE, NOT_A_PHOTO, UNCERTAIN, Columns, Row, read_records
-from gendercls.sources.store import is_url
+from gendercls.sources.reach import is_url
 
 _REMEDY = "restore the file from a copy, or classify the photos again"
 _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")  # as rows write bytes that are not UTF-8
