@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -84,8 +85,19 @@ def publish(written: Path, path: Path, mode: int) -> None:
     os.replace(written, path)
 
 
+def is_no_file(path: Path) -> bool:
+    """Whether the name is that of a device, a FIFO or a folder, which must not lose it."""
+    # What /dev/stdout leads to may be a file, and it still is a name of the system's.
+    return (os.path.exists(path) and not os.path.isfile(path)) or os.path.realpath(path.parent) == "/dev"
+
+
 def mode_of_next(path: Path) -> int:
-    """The mode for a file that will get that name: as the one has that it replaces, else as a new one gets there."""
+    """The mode for a file that will get that name: as the one has that it replaces, else as a new one gets there.
+
+    Raises OSError where a file must not replace what has the name.
+    """
+    if is_no_file(path):
+        raise OSError(errno.EINVAL, "it is no file", str(path))
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:

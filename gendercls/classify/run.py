@@ -113,7 +113,7 @@ def classify(options: ClassifyOptions, report: Report, watch: Watch | None = Non
     if truth is not None:
         truth.check_belongs(listing)
     columns = Columns(classifier.spec.answers, truth is not None, options.faces)
-    journal = Journal(options.out, columns, _identity(options, classifier, truth))
+    journal = Journal(options.out, columns, _identity(options, classifier, truth), classifier.threshold)
     run = _Run(options, classifier, truth, listing, journal, watch)
     kept = run.retry(report) if options.retry_failed else run.go(report)
     return run.summary(watch.kept_at_first(kept))

@@ -170,12 +170,12 @@ EDITS: dict[str, tuple[Callable[[list[Row]], object], dict[str, int], str]] = {
     "confidence": (
         lambda rows: rows[2].update(confidence="0.990000"),
         {"contradictory": 1},
-        r"000003.jpg: has the confidence 0\.990000; its probabilities give 0\.\d{6}",
+        r"000003.jpg: has the confidence '0\.990000'; its probabilities give 0\.\d{6}",
     ),
     "correct": (
         lambda rows: rows[2].update(correct="1" if rows[2]["correct"] == "0" else "0"),
         {"contradictory": 1},
-        "000003.jpg: has [01] as correct, where it should have [01]",
+        "000003.jpg: has '[01]' as correct, where it should have '[01]'",
     ),
     "one probability": (
         lambda rows: rows[2].update(p_male=f"{float(rows[2]['p_male']) - 0.01:.6f}"),
@@ -216,6 +216,16 @@ EDITS: dict[str, tuple[Callable[[list[Row]], object], dict[str, int], str]] = {
         lambda rows: rows[2].update(label="", confidence="", p_female="", p_male="", correct="0"),
         {"contradictory": 1, "different": 1},
         "000003.jpg: has neither an answer nor an error",
+    ),
+    "no confidence": (
+        lambda rows: rows[2].update(label="", confidence="", correct="0", error="empty file"),
+        {"contradictory": 1, "different": 1},
+        "000003.jpg: has probabilities and no confidence",
+    ),
+    "no confidence of a broken photo": (
+        lambda rows: rows[4].update(p_female="0.500000", p_male="0.500000"),
+        {"contradictory": 1, "different": 1},
+        f"{BROKEN}: has probabilities and no confidence",
     ),
     "swapped": (swap, {"misplaced": 1}, "000001.jpg: comes earlier in the listing"),
     "row removed": (lambda rows: rows[:3] + rows[4:], {"added": 1}, "000004.jpg: has no row"),

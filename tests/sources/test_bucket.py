@@ -155,7 +155,7 @@ def test_verify_reads_the_store_again(
     assert classify(tmp_path, in_store, "--limit", "5").returncode == 0
     done = run_gendercls("verify", "o.csv", "--model", null_model, cwd=tmp_path, env=store.env)
     assert done.returncode == 0, done.stderr
-    assert "5 photos" in done.stdout + done.stderr
+    assert "5 of 5 files" in done.stdout + done.stderr
 
 
 def test_a_prefix_of_many_pages(classify: Run, store: Store, tmp_path: Path) -> None:
