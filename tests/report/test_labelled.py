@@ -80,7 +80,7 @@ def test_no_word_is_a_formula_and_each_reader_gives_it_back(preds: Path, tmp_pat
     assert measures.quality.scores.accuracy == wilson(30, PHOTOS)
     changed = tmp_path / "changed.csv"
     shutil.copy(preds, tmp_path / "other.csv")
-    assert not [*contradictions(found, found.answers, 0.0)]
+    assert not [fault for row in found.rows for fault in contradictions([row], found.columns, 0.0)]
     text = preds.read_text().splitlines()
     (tmp_path / "other.csv").write_text("\n".join([*text[:1], text[2].replace("1.jpg", "0.jpg"), *text[2:]]) + "\n")
     comparison = compare(CompareOptions(preds, tmp_path / "other.csv", out=changed))
