@@ -35,7 +35,8 @@ demo: $(VENV)/.core ## Classify demo photos with the shipped model and show what
 test: wheel ## Build the wheel, install it and test that, not the checkout
 	@# A socket's path has room for 107 characters and Python adds 32 to TMPDIR, so a longer one cannot be used.
 	@# PYTHONSAFEPATH keeps this folder out of the module search of what the tests start.
-	@[ $${#TMPDIR} -le 75 ] || unset TMPDIR; PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONSAFEPATH=1 $(BIN)/pytest $(ARGS)
+	@[ $${#TMPDIR} -le 75 ] || unset TMPDIR; PATH="$(CURDIR)/$(BIN):$$PATH" PYTHONSAFEPATH=1 \
+		$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lowest: wheel $(LOWEST)/.made ## Test the wheel with the lowest versions it may have (Python 3.11 or 3.12)
 	@$(LOWEST)/bin/python -m pip install --quiet --no-deps --force-reinstall $(VENV)/wheel/*.whl

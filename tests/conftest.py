@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -38,6 +39,23 @@ def stay_here(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(stay_here)
+
+# readline, which pytest loads, sets them for the processes that pytest starts, in place of a terminal's own size.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
+# That a machine is busy, as with the tests beside it, is no fault of the code.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+
+
+# One test, or one long chain, is most of each. They come first, so that neither of two processes ends long before the
+# other.
+LONG = ("test_readme.py", "test_parallel.py", "test_instructions.py", "test_main_job.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")

@@ -216,10 +216,10 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str, reason
 
 def scan(data: bytes) -> None:
     """Any bytes: an answer or one of three errors, and soon."""
-    began = time.monotonic()
+    began = time.process_time()
     with contextlib.suppress(ValueError, IndexError):  # UnicodeDecodeError is a ValueError
         scan_onnx(data)
-    assert time.monotonic() - began < 2
+    assert time.process_time() - began < 2
 
 
 @settings(deadline=None)
@@ -244,9 +244,9 @@ def test_many_nested_graphs_are_scanned_quickly() -> None:
     """A file of half a megabyte that is all structure takes no longer than its size."""
     data = nested(9, 10_000)
     assert len(data) > 4e5
-    began = time.monotonic()
+    began = time.process_time()
     assert scan_onnx(data)[1] is False
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
 
 
 def test_one_network_is_shipped_in_two_precisions() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -13,7 +14,7 @@ import pytest
 
 CHECKOUT = Path(__file__).parent.parent
 README = CHECKOUT / "README.md"
-PHOTOS = 160
+PHOTOS = 80
 
 
 def blocks(language: str) -> list[str]:
@@ -56,6 +57,7 @@ def test_every_command_runs_and_prints_what_is_shown(folder: Path) -> None:
     """The README's commands, in order, in one folder: each ends well and gives the output under it, times apart."""
     bin_folder = str(Path(sys.executable).parent)
     environment = {"PATH": f"{bin_folder}:/usr/bin:/bin", "XDG_DATA_HOME": str(folder / "data")}
+    environment["OMP_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
     for command, shown in commands():
         words = shlex.split(command)
         if words[0] == "gendercls":

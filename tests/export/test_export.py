@@ -40,15 +40,6 @@ def refusal(run: Path | None, out: Path | None = None, check: Path | None = None
 
 
 @pytest.fixture
-def converted(small_export: Small, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
-    """Converting takes seconds: what `small_run` gives is taken from the fixture, as a copy to be changed."""
-    graph = onnx.ModelProto()
-    graph.CopyFrom(small_export[1])
-    monkeypatch.setattr("gendercls.export.run.to_onnx", lambda calibrated, height, width, precision: graph)
-    return graph
-
-
-@pytest.fixture
 def unfinished(small_run: Path, tmp_path: Path) -> Path:
     """A run whose best weights are neither calibrated nor tested."""
     folder = tmp_path / "runs" / "unfinished"

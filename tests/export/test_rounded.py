@@ -157,7 +157,9 @@ def test_a_group_that_surely_loses_ends_the_export(group: str, lost: int, total:
     )
 
 
-def test_a_refused_export_leaves_no_file(small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_export_leaves_no_file(
+    converted: onnx.ModelProto, small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the gate says ends it before anything is written."""
 
     def refuse(found: list[Loss], precision: str) -> None:
@@ -171,7 +173,7 @@ def test_a_refused_export_leaves_no_file(small_run: Path, tmp_path: Path, monkey
 
 
 def test_without_labels_nothing_is_known_of_a_loss(
-    small_run: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    converted: onnx.ModelProto, small_run: Path, small_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Photos that are named with --check need --labels."""
     options = ExportOptions(small_run, tmp_path / "m.onnx", small_data, None, "int8")

@@ -68,7 +68,7 @@ def test_a_damaged_label_file(
     if layout == "packed":
         place = folder / "labels.csv.gz"
         place.write_bytes(data.draw(damaged_text(gzip.compress(files["labels.csv"], mtime=0))))
-    began = time.monotonic()
+    began = time.process_time()
     try:
         labels = read_labels(place)
     except LabelError as error:
@@ -84,7 +84,7 @@ def test_a_damaged_label_file(
                 if name + suffix in files:
                     assert_is_beside_it(labels, files[name + suffix], values)
         assert_has_one_meaning(labels)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def assert_is_readable(error: LabelError) -> None:

@@ -31,14 +31,14 @@ def spec() -> ModelSpec:
 def test_a_damaged_spec(spec: ModelSpec, damaged_json: DamagedJson, data: st.DataObject) -> None:
     """What is read is written and read again as the same, and every question has an answer or a refusal."""
     text = data.draw(damaged_json(json.loads(spec.to_json()))).decode("utf-8", "replace")
-    began = time.monotonic()
+    began = time.process_time()
     try:
         read = parse_spec(text, "faces.onnx")
     except ModelError as error:
         assert_is_readable(error)
     else:
         assert_is_sound(read)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def assert_is_readable(error: ModelError) -> None:

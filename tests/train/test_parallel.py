@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from gendercls.train.parallel import ALONE, WholeBatchDropout
+from gendercls.train.run import TrainOptions, train
 
 # Each process prints its losses; in float64, where rounding cannot hide a mistake.
 SCRIPT = """
@@ -80,26 +82,29 @@ def test_dropout_is_one_mask_for_the_whole_batch() -> None:
     assert torch.equal(WholeBatchDropout(0.4).eval()(photos), photos)
 
 
+CHANGES = ("autocast=off", "learning_rate=1e-5")
+
+
 @pytest.fixture(scope="module")
-def command(small_data: Path, shared: Path) -> list[object]:
-    """A run of seconds from real weights: random ones would blow rounding up into other losses."""
-    weights = shared.parent / "weights" / "inception_v3_faces.pt"
-    changes = ("size=75", "epochs=2", "batch_size=8", "workers=0", "autocast=off", "learning_rate=1e-5")
+def weights(shared: Path) -> str:
+    """Real ones: random ones would blow rounding up into other losses."""
+    return str(shared.parent / "weights" / "inception_v3_faces.pt")
+
+
+@pytest.fixture(scope="module")
+def command(small_data: Path, weights: str) -> list[object]:
+    """A run of seconds."""
     options: list[object] = ["train", small_data, "--init", weights, "--device", "cpu"]
-    for change in changes:
+    for change in ("size=75", "epochs=2", "batch_size=8", "workers=0", *CHANGES):
         options += ["--set", change]
     return options
 
 
-def test_torchrun_gives_the_loss_curve_of_one_process(command: list[object], tmp_path: Path) -> None:
-    """``torchrun -m gendercls train`` with two processes: the same losses within rounding, one voice, one run folder.
-
-    The run then goes on in one process as if it had never been two.
-    """
-    alone = subprocess.run(
-        [sys.executable, "-m", "gendercls", *map(str, command), "--out", tmp_path / "one"], check=True
-    )
-    assert alone.returncode == 0
+def test_torchrun_gives_the_loss_curve_of_one_process(
+    command: list[object], weights: str, small_options: Callable[..., TrainOptions], tmp_path: Path
+) -> None:
+    """``torchrun -m gendercls train``, two processes: the same losses within rounding, one voice, one run folder."""
+    train(small_options(tmp_path / "one", *CHANGES, init=weights), lambda event: None, lambda: False)
     both = torchrun("-m", "gendercls", *command, "--out", tmp_path / "two", cwd=tmp_path)
     assert both.returncode == 0, both.stderr
     assert both.stderr.count("test part, scored once: ") == 1

@@ -15,6 +15,7 @@ import pytest
 from gendercls.labels import ALL_ATTRIBUTES, read_labels
 from gendercls.stats import wilson
 from gendercls.train.checkpoint import load_checkpoint
+from gendercls.train.data import prepare
 from gendercls.train.events import EpochMetrics
 from gendercls.train.loop import Predicted
 from gendercls.train.result import TrainingResult
@@ -208,28 +209,29 @@ def test_no_validation_part_is_refused_where_it_chooses(small_options: Options, 
 
 def test_parts_are_limited_at_random(small_options: Options, tmp_path: Path) -> None:
     """train_photos and test_photos take that many of the parts, others of them with another seed."""
-    chosen = []
-    for seed in (1, 1, 2):
-        out = tmp_path / f"run{len(chosen)}"
-        options = small_options(out, "train_photos=9", "test_photos=4", "epochs=1", "batch_size=4", seed=seed)
-        said: list[object] = []
-        train(options, said.append, lambda: False)
-        assert "left out: more than train_photos = 9 (23)" in said
-        assert len(rows_of(out, "test")) == 4
-        with (out / "split.csv").open() as file:
-            chosen.append([row["path"] for row in csv.DictReader(file) if row["split"] == "train"])
-        assert any(isinstance(event, EpochMetrics) for event in said)
-    assert [len(paths) for paths in chosen] == [9, 9, 9]
-    assert chosen[0] == chosen[1] != chosen[2]
+    out = tmp_path / "run"
+    options = small_options(out, "train_photos=9", "test_photos=4", "epochs=1", "batch_size=4")
+    said: list[object] = []
+    train(options, said.append, lambda: False)
+    assert "left out: more than train_photos = 9 (23)" in said
+    assert len(rows_of(out, "test")) == 4
+    assert any(isinstance(event, EpochMetrics) for event in said)
+    with (out / "split.csv").open() as file:
+        chosen = [row["path"] for row in csv.DictReader(file) if row["split"] == "train"]
+    again, others = (
+        prepare(options.data, options.classes, options.split, seed, options.recipe, said.append) for seed in (1, 2)
+    )
+    assert [path.name for path in again.photos("train").paths] == chosen
+    assert len(chosen) == len(others.photos("train").paths) == 9
+    assert [path.name for path in others.photos("train").paths] != chosen
 
 
-def test_curves_are_written_for_tensorboard(small_options: Options, tmp_path: Path) -> None:
+def test_curves_are_written_for_tensorboard(small_run: Path) -> None:
     """Where tensorboard is installed a run leaves its curves, an epoch at a time."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    train(small_options(tmp_path / "run"), lambda event: None, lambda: False)
-    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events = accumulator.EventAccumulator(str(small_run / "tensorboard"))
     events.Reload()
-    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    metrics = [json.loads(line) for line in (small_run / "metrics.jsonl").read_text().splitlines()]
     for tag, key in (("loss/train", "train_loss"), ("loss/val", "val_loss"), ("accuracy/val", "val_accuracy")):
         assert [event.step for event in events.Scalars(tag)] == [1, 2]
         assert [event.value for event in events.Scalars(tag)] == pytest.approx([m[key] for m in metrics], rel=1e-5)
