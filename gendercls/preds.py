@@ -235,7 +235,7 @@ def _numbers(
             raise ValueError(f"{len(lines[fields.index(None)])} fields instead of {width}")
         table = np.array([[float(word or "nan") for word in words or ()] for words in fields], np.float64)
     except ValueError as error:
-        raise OutputError(f"the CSV is damaged: {error}", where=str(path), do=_REMEDY) from None
+        raise OutputError(f"the CSV is damaged: {error!s:.200}", where=str(path), do=_REMEDY) from None
     table = table.reshape(len(lines), end - begin)
     known = table[~np.isnan(table[:, 0])]
     if not ((known >= 0) & (known <= 1)).all():
@@ -250,8 +250,8 @@ def _rows(path: Path, columns: Columns, lines: Sequence[Sequence[str]]) -> tuple
             rows.append(columns.row(fields))
         except ValueError as error:
             raise OutputError(
-                f"the CSV is damaged: {error}",
-                where=f"{path}, at {fields[0] if fields else 'an empty line'}",
+                f"the CSV is damaged: {error!s:.200}",
+                where=f"{path}, at {fields[0][:200] if fields else 'an empty line'}",
                 do=_REMEDY,
             ) from None
     return tuple(rows)

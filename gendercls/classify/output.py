@@ -59,6 +59,16 @@ class Journal:
         self._synced = time.monotonic()
         self.damage = ""
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether rows that are there are all there should be."""
+        return not self.part.exists()
+
+    @property
+    def anew(self) -> str:
+        """The option that does everything again."""
+        return "--force instead of --retry-failed" if self.is_finished else "--restart"
+
     def begin(self, *, restart: bool, force: bool) -> None:
         """Open the part file, new or as it was left.
 
@@ -145,7 +155,12 @@ class Journal:
 
     def photos(self) -> Iterator[PhotoRows]:
         """All rows that are there, photo by photo. Raises OutputError when they are damaged or have other columns."""
-        return (rows for rows, _, _ in self._by_photo())
+        try:
+            for rows, _, _ in self._by_photo():
+                yield rows
+        except DamagedRowError as error:
+            error.do = f"repeat with {self.anew} to begin anew"
+            raise
 
     def rewrite(self, redo: Callable[[PhotoRows], PhotoRows | None]) -> None:
         """Replace the CSV in one step: each photo's rows by what ``redo`` gives, or as they are for None."""
@@ -163,7 +178,7 @@ class Journal:
 
     def _written(self) -> Path:
         """Where the rows are: the part file while a run is unfinished."""
-        return self.part if self.part.exists() else self.out
+        return self.out if self.is_finished else self.part
 
     def _by_photo(self) -> Iterator[tuple[PhotoRows, list[list[str]], int]]:
         """Each photo's rows from the top: what they say, their fields as written, and the offset where they begin."""
@@ -196,9 +211,12 @@ class Journal:
             raise OutputError(
                 "the rows have other columns than this run's",
                 where=f"{self._written()} begins with {','.join(header)[:200]}",
-                do="choose another --out, or repeat with --restart to begin anew",
+                do=f"choose another --out, or repeat with {self.anew} to begin anew",
             )
-        yield from records
+        for fields, end in records:
+            yield fields, end
+        if self.is_finished and end != os.fstat(file.fileno()).st_size:
+            raise DamagedRowError("the CSV is cut off within its last row", where=str(self.out))
 
     def _row(self, fields: Sequence[str], size: int) -> Row:
         """The row of a line of that many bytes, which has to be one that `append` wrote, since it may stay."""
@@ -246,12 +264,12 @@ class Journal:
             raise OutputError(
                 "rows were begun, but the record of their run is missing or damaged",
                 where=str(self.record),
-                do="repeat with --restart to begin anew",
+                do=f"repeat with {self.anew} to begin anew",
             ) from None
         raise OutputError(
             f"{self.out.name} was begun with {key}; going on would mix the answers of two",
             where=f"{self.record.name} has {was}, this run has {is_now}",
-            do="repeat the command as it was to continue, or with --restart to begin anew",
+            do=f"repeat the command as it was to continue, or with {self.anew} to begin anew",
         )
 
 

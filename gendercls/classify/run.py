@@ -247,12 +247,14 @@ class _Run:
             self.journal.close()
 
     def _retry(self, report: Report) -> int:
-        failed = []
-        for photo, rows in self._paired(self.photos(), self.journal.photos()):
+        failed, photos = [], self.photos()
+        for photo, rows in self._paired(photos, self.journal.photos()):
             if _has_failed(rows):
                 failed.append(photo)
             else:
                 self._count_label(photo)
+        if self.journal.is_finished:
+            self._check_all_have_rows(photos)
         meter = _Meter(report, lambda: iter(failed), 0)
         again: deque[PhotoRows] = deque()
         for chunk in self._answered(iter(failed), 0):
@@ -271,7 +273,7 @@ class _Run:
 
         self.journal.rewrite(redo)
         self.notes.append(f"retried what had failed: {mended:,} of {len(failed):,} have an answer now")
-        if self.journal.part.exists():
+        if not self.journal.is_finished:
             self.notes.append("the run itself is not finished: repeat the command without --retry-failed to continue")
         return self.tally.files - len(failed)
 
@@ -316,9 +318,20 @@ class _Run:
                 raise OutputError(
                     "the photos are not those the run was begun with",
                     where=f"{path} was next among the rows; {found}",
-                    do="put the photos back as they were, or repeat with --restart to begin anew",
+                    do=f"put the photos back as they were, or repeat with {self.journal.anew} to begin anew",
                 )
             yield photo, rows
+
+    def _check_all_have_rows(self, left: Iterator[Photo]) -> None:
+        """Raises OutputError when a photo is left after the last row, as where a finished CSV lost its end."""
+        photo = next(left, None)
+        if photo is not None:
+            raise OutputError(
+                "the listing has more photos than the CSV has rows",
+                where=f"{self.options.out} ends before {photo.key}",
+                do="restore the CSV from a copy, or take away photos that were added since; or repeat with "
+                f"{self.journal.anew} to begin anew",
+            )
 
     def _rows(self, photo: Photo, predictions: Sequence[Prediction]) -> PhotoRows:
         self.familiarity.update(prediction.is_unfamiliar for prediction in predictions)

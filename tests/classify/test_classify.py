@@ -566,6 +566,47 @@ def test_a_retry_counts_each_label_once(copy: Path, run: Run, celeba: Path) -> N
     assert again == whole
 
 
+def without_last_row(content: bytes) -> bytes:
+    return content[: content.rindex(b"\n", 0, -1) + 1]
+
+
+@pytest.mark.parametrize(
+    ("cut", "what", "where"),
+    [
+        (without_last_row, "the listing has more photos than the CSV has rows", "o.csv ends before notes.txt"),
+        (lambda content: content[:-1], "the CSV is cut off within its last row", "o.csv"),
+        (lambda content: content[:-9], "the CSV is cut off within its last row", "o.csv"),
+    ],
+)
+def test_a_finished_csv_that_lost_its_end_is_not_retried(
+    copy: Path, run: Run, cut: Callable[[bytes], bytes], what: str, where: str
+) -> None:
+    """Cut between two rows or within one: it stays as it is."""
+    left = cut((copy / "o.csv").read_bytes())
+    (copy / "o.csv").write_bytes(left)
+    said = run(copy, "--retry-failed", status=1).stderr
+    assert said.startswith(f"Error: {what}\n  where: {where}\n  do:    ")
+    assert said.endswith("repeat with --force instead of --retry-failed to begin anew\n")
+    assert (copy / "o.csv").read_bytes() == left
+    run(copy, "--force")
+
+
+@pytest.mark.parametrize("more", [("--limit", 8), ("--split", "test"), ("--split", "test", "--limit", 2)])
+def test_what_a_run_left_out_has_no_rows_to_retry(copy: Path, run: Run, more: tuple[object, ...]) -> None:
+    """Photos of another part, or beyond the limit, are no rows that were lost."""
+    names = [f"{number:06}.jpg" for number in range(1, 13)]
+    parts = "".join(f"{name},1,{('train', 'test')[number % 2]}\n" for number, name in enumerate(names))
+    (copy / "labels.csv").write_text(f"path,Male,split\n{parts}")
+    labels = () if "--split" not in more else ("--labels", "labels.csv")
+    run(copy, "--force", *labels, *more)
+    whole = (copy / "o.csv").read_bytes()
+    run(copy, "--retry-failed", *labels, *more)
+    assert (copy / "o.csv").read_bytes() == whole
+    (copy / "o.csv").write_bytes(without_last_row(whole))
+    said = run(copy, "--retry-failed", *labels, *more, status=1).stderr
+    assert "the listing has more photos than the CSV has rows" in said
+
+
 @pytest.mark.parametrize("other", ["--restart", "--force"])
 def test_a_retry_replaces_nothing_else(copy: Path, run_gendercls: Run, other: str) -> None:
     """What would begin anew is no retry: neither is silently ignored."""

@@ -119,3 +119,22 @@ def test_a_result_that_is_cut_off_is_refused(place: Path) -> None:
     place.write_bytes(PLAIN[:-3])
     with pytest.raises(GenderclsError, match="the CSV is cut off within its last row"):
         read_preds(place)
+
+
+@pytest.mark.parametrize(
+    ("content", "old"),
+    [
+        pytest.param(PLAIN, b"0.100000", id="a number"),
+        pytest.param(PLAIN, b"female,0.9", id="a label and its number"),
+        pytest.param(FACES, b"20,0,8,9,0.7", id="a face"),
+        pytest.param(FACES, b"no face", id="a label beside a long path"),
+    ],
+)
+def test_what_is_said_of_a_damaged_row_stays_short(place: Path, content: bytes, old: bytes) -> None:
+    """However long the word is that is wrong."""
+    assert old in content
+    place.write_bytes(content.replace(b"b.jpg", b"b" * 5000).replace(old, b"x" * 5000, 1))
+    with pytest.raises(GenderclsError) as caught:
+        read_preds(place)
+    assert_is_readable(caught.value, place)
+    assert len(caught.value.where) < len(str(place)) + 300
