@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from gendercls import __version__
+from gendercls.address import Address, is_url
 from gendercls.errors import GenderclsError, InterruptedRunError, MismatchError, PhotosFailedError, UsageError
 
 if TYPE_CHECKING:
@@ -154,6 +155,21 @@ def main() -> None:
 
 
 _path = click.Path(path_type=Path)
+
+
+class _Output(click.ParamType[Address]):
+    """A path, or an address in a store."""
+
+    name = "path"
+
+    def convert(self, value: str | Address, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        if isinstance(value, Path) or is_url(value):
+            return value
+        if value.endswith("/"):
+            self.fail(f"Parts are kept in stores alone; on disk name a file, as in {value}preds.csv.", param, ctx)
+        return Path(value)
+
+
 _classes_option = click.option(
     "--classes", help="Class rules, or 'all' for every attribute by itself.  [default: 'female=!Male;male=Male']"
 )
@@ -162,7 +178,7 @@ _device_option = click.option("--device", default="auto", show_default=True, met
 
 @main.command(short_help="Folders of photos → a CSV with a row for every file.")
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTOS…")
-@click.option("--out", type=_path, required=True, help="The CSV to write.")
+@click.option("--out", type=_Output(), required=True, help="The .csv or .parquet to write, on disk or s3://…")
 @click.option("--model", type=_path, help="An ONNX file made by gendercls export.  [default: the shipped one]")
 @click.option(
     "--precision", type=click.Choice(["fp32", "int8"]), help="Of the shipped model.  [default: the fastest here]"

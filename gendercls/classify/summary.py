@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
+from gendercls.address import Address
 from gendercls.classify.tally import Tally
 from gendercls.records import without_nan
 from gendercls.shares import Share, looks_unfamiliar
@@ -32,7 +32,7 @@ class Summary:
     share if the classifier's errors are as frequent as where corrected_by says; empty where that cannot be said.
     """
 
-    out: Path
+    out: Address
     tally: Tally
     kept: int
     seconds: float

@@ -17,8 +17,8 @@ Entry = tuple[bytes, dict[str, Any]]
 class RemoteFolder:
     """A folder of a store, one level of which is held in memory at a time.
 
-    url: its address. prefix: what the keys of its photos begin with. left_out: addresses of files that are none of its
-    photos.
+    url: its address. prefix: what the keys of its photos begin with. left_out: addresses of files and
+    folders that are none of its photos.
     """
 
     url: str
@@ -40,13 +40,14 @@ class RemoteFolder:
                     yield entry
                     continue
                 path = entry["name"].rstrip("/")
+                if path in left_out:
+                    continue
                 if entry["type"] == "directory":
                     stack.append(self._entries(f"{scheme}://{path}"))
                     break
-                if path not in left_out:
-                    size = entry["size"]
-                    url = f"{scheme}://{path}"
-                    yield RemotePhoto(self.prefix + path.removeprefix(root), url, -1 if size is None else size)
+                size = entry["size"]
+                url = f"{scheme}://{path}"
+                yield RemotePhoto(self.prefix + path.removeprefix(root), url, -1 if size is None else size)
             else:
                 stack.pop()
 

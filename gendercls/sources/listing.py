@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise, product
 from pathlib import Path
 
+from gendercls.address import is_url
 from gendercls.errors import GenderclsError, UsageError
 from gendercls.sources.bucket import RemoteFolder
 from gendercls.sources.folder import Folder
 from gendercls.sources.lists import STANDARD_INPUT, PathList
 from gendercls.sources.photo import One, Photo, PhotoFile, Source, readable_name
-from gendercls.sources.store import File, LocalFile, RemoteFile, RemotePhoto, is_url, opened, patiently
+from gendercls.sources.store import File, LocalFile, RemoteFile, RemotePhoto, opened, patiently
 
 CHUNK = 1024
 """Photos that one machine of several takes at a time."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +26,6 @@ _FIRST_WAIT = 0.25
 _BLOCK = 8 << 20
 """Bytes of one request while a file is read from its beginning to its end."""
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
 """What no second try mends."""
 
@@ -169,11 +167,6 @@ class _ReadingAhead(io.RawIOBase):
     def _begin(self, number: int) -> Future[bytes]:
         begin = number * _BLOCK
         return self._pool.submit(self._fetch, begin, min(begin + _BLOCK, self._size))
-
-
-def is_url(argument: str) -> bool:
-    """Whether it is an address in a store, as in ``s3://bucket/photos``."""
-    return _URL.match(argument) is not None
 
 
 def opened(url: str) -> tuple[Any, str]:
