@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pty
 import shutil
@@ -147,6 +148,7 @@ def s3() -> Iterator[S3]:
     fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
     pytest.importorskip("s3fs", reason="s3fs is not installed")
     server = pytest.importorskip("moto.server", reason="moto's server is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # which tells of each request
     moto = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     moto.start()
     host, port = moto.get_host_and_port()
