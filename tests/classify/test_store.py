@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -262,6 +263,19 @@ def test_an_answer_that_was_lost_is_no_other_run(memory: Memory, monkeypatch: py
     go_on(journal("memory://b/o.csv"))
     assert len(failed) == len(ROWS)
     assert csv_in(memory.state(), "memory://b/o.csv") == WHOLE
+
+
+def test_a_store_that_takes_long_ticks_meanwhile(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tick tells the guard that something goes on."""
+    monkeypatch.setattr("gendercls.classify.objects._TICK_SECONDS", 0.01)
+    ticks: list[int] = []
+    run = Journal("memory://b/o.csv", COLUMNS, {"inputs": ["photos"]}, lambda: ticks.append(1))
+    run.begin(restart=False, force=False)
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", lambda *_, **__: time.sleep(0.2))
+    ticks.clear()
+    run.append(ROWS)
+    run.close()
+    assert len(ticks) > 5
 
 
 # --- damage -----------------------------------------------------------------------------------------------------
