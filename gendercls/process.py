@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
-from gendercls.errors import GenderclsError, InterruptedRunError
+from gendercls.errors import GenderclsError, InterruptedRunError, UsageError
 from gendercls.guard import Opening, Watch, stand_guard
 
 _MOST_IN_A_ROW = 20
@@ -51,6 +52,26 @@ def guarded(patience: float, models: Sequence[Path | None], *, quiet: bool, is_r
     except GenderclsError:
         click.echo(_clean_line(), err=True, nl=False)
         raise
+
+
+def hold_input(photos: Sequence[str]) -> None:
+    """Keep what is piped in as a list, so that it can be read more than once, and by each process that a guard starts.
+
+    Raises UsageError where there is nothing to read from.
+    """
+    if "@-" not in photos or stat.S_ISREG(os.fstat(0).st_mode):
+        return
+    if os.isatty(0):
+        raise UsageError(
+            "@- is a list that is piped in, and nothing is", where="@-", do="as in: find . -name '*.jpg' | gendercls …"
+        )
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryFile() as kept:  # it has no name, so it goes with the last process that has it open
+        shutil.copyfileobj(sys.stdin.buffer, kept, 1 << 20)
+        kept.flush()
+        os.dup2(kept.fileno(), 0)
 
 
 def _clean_line() -> str:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from gendercls.answers import Answers, IndependentAnswers
 from gendercls.errors import DamagedRowError
-from gendercls.records import to_line
+from gendercls.records import FORMULA, defused, plain, to_line
 
 NOT_A_PHOTO = "not a photo"
 UNCERTAIN = "uncertain"
@@ -19,7 +19,6 @@ _NO_CLASS = (UNCERTAIN, NO_FACE, "")
 _FACE_COLUMNS = ("face", "x", "y", "w", "h", "face_confidence")
 _NUMBER = re.compile(r"0\.[0-9]{6}|1\.0{6}")
 _WHOLE = re.compile("0|[1-9][0-9]*")
-_FORMULA = ("=", "+", "-", "@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +81,13 @@ class Columns:
         face = _face(fields[1:first]) if self.has_faces else ()
         label, confidence, *probabilities = fields[first:last]
         truth, correct = fields[last : last + 2] if self.has_truth else ("", "")
-        label, truth = _plain(label), _plain(truth)
+        label, truth = plain(label), plain(truth)
         if label not in _NO_CLASS:
             self.answers.classes_in(label)
         if truth:
             self.answers.classes_in(truth)
         answer = tuple(probabilities) if confidence else ()
-        return Row(fields[0], label, confidence, answer, truth, correct, _plain(fields[-1]), face)
+        return Row(fields[0], label, confidence, answer, truth, correct, plain(fields[-1]), face)
 
     def could_write(self, row: Row) -> bool:
         """Whether a run writes such a row: an answer, a reason or no face, and what follows from that."""
@@ -126,17 +125,7 @@ def _face(fields: Sequence[str]) -> tuple[str, ...]:
 
 def path_field(path: str) -> str:
     """A path as the CSV has it: one that a spreadsheet would take for a formula gets ``./`` before it."""
-    return "./" + path if path.startswith(_FORMULA) else path
-
-
-def defused(word: str) -> str:
-    """A word that a spreadsheet would take for a formula gets a leading ``'``."""
-    # A word that has such quotes already gets one more, so that taking one away always gives the word back.
-    return "'" + word if word.lstrip("'").startswith(_FORMULA) else word
-
-
-def _plain(word: str) -> str:
-    return word[1:] if word.startswith("'") and word.lstrip("'").startswith(_FORMULA) else word
+    return "./" + path if path.startswith(FORMULA) else path
 
 
 def encode(fields: Sequence[str]) -> bytes:

@@ -9,6 +9,44 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from gendercls.errors import OutputError
+
+
+def check_free(out: Path, example: str, *, force: bool) -> None:
+    """Raises OutputError where no file can get that name, or where one has it that must not be replaced.
+
+    Args: example: a name for the file, for who named a folder. force: whether another file may be replaced.
+    """
+    if not out.parent.is_dir():
+        problem, do = "the output's folder does not exist", "make it, or choose another --out"
+    elif out.is_dir():
+        problem, do = "the output is a folder", f"name a file in it, as in --out {out / example}"
+    elif out.exists() and not out.is_file():
+        problem, do = "the output is a device or a pipe, which no file may replace", "choose another --out"
+    elif out.exists() and not force:
+        problem, do = "the output already exists", "choose another --out, or repeat with --force to replace it"
+    else:
+        return
+    raise OutputError(problem, where=str(out), do=do)
+
+
+def write_whole(path: Path, content: bytes, option: str = "--out") -> None:
+    """The whole file or none: one that has the name stays until the new one is on the disk.
+
+    Args: option: what decides where it is.
+
+    Raises OutputError.
+    """
+    try:
+        with whole_file(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise OutputError(
+            f"the file cannot be written: {error.strerror}",
+            where=str(path),
+            do=f"free some disk, make the folder writable, or choose another {option}",
+        ) from None
+
 
 @contextmanager
 def whole_file(path: Path, before_naming: Callable[[Path], object] = lambda written: None) -> Iterator[BinaryIO]:

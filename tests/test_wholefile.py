@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from gendercls.wholefile import whole_file
+from gendercls.errors import OutputError
+from gendercls.wholefile import check_free, whole_file
 
 
 def test_the_old_content_stands_until_the_block_ends(tmp_path: Path) -> None:
@@ -18,6 +20,13 @@ def test_the_old_content_stands_until_the_block_ends(tmp_path: Path) -> None:
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    """A pipe or a device, such as /dev/null, would be a file afterwards."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match=r"^the output is a device or a pipe, which no file may replace\n"):
+        check_free(tmp_path / "pipe", "page.html", force=True)
 
 
 def test_what_raises_leaves_the_old_content_and_nothing_beside_it(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO, TypeVar
 
-from gendercls.errors import GenderclsError, OutputError
-from gendercls.sources.store import opened, patiently
+from gendercls.errors import GenderclsError
+from gendercls.sources.reach import asked, called, opened, patiently, scheme_of, seconds_for, unreachable
 
 T = TypeVar("T")
 
@@ -19,7 +20,7 @@ _BLOCK = 8 << 20
 class Objects:
     """Requests to a store. tick: called each second while one takes long.
 
-    All raise GenderclsError where the store cannot be reached, and OutputError where it does not do what it is asked.
+    All raise GenderclsError where the store does not do what it is asked.
     """
 
     def __init__(self, tick: Callable[[], object]) -> None:
@@ -28,44 +29,50 @@ class Objects:
 
     def kind(self, url: str) -> str | None:
         """``file``, ``directory``, or None where nothing has that address."""
-        return self._ask(url, lambda system, path: str(system.info(path)["type"]), None)
+        return self._ask(url, lambda: str(asked(url, "info")["type"]), None)
 
     def names(self, url: str) -> list[str]:
         """What lies directly in a folder, sorted; nothing where there is none."""
         none: list[str] = []
-        found = self._ask(url, lambda system, path: list(map(str, system.ls(path, detail=False))), none)
+        found = self._ask(url, lambda: list(map(str, asked(url, "ls", detail=False))), none)
         return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
 
     def read(self, url: str) -> bytes | None:
-        """All of an object, None where there is none."""
-        return self._ask(url, lambda system, path: bytes(system.cat_file(path)), None)
+        """All of an object of a few megabytes, None where there is none."""
+        return self._ask(url, lambda: bytes(asked(url, "cat_file", seconds=seconds_for(_BLOCK, 1))), None)
 
     def create(self, url: str, data: bytes) -> bool:
         """Write an object that is not there yet; False where another one is, if the store can tell."""
 
-        def request(system: Any, path: str) -> bool:
+        def request() -> bool:
+            system, path = opened(url)
+            seconds = seconds_for(len(data), 1)
             try:
-                system.pipe_file(path, data, mode="create")
+                called(system, "pipe_file", path, data, mode="create", seconds=seconds)
             except FileExistsError:  # perhaps by the try before, whose answer was lost
-                return bytes(system.cat_file(path)) == data
+                return bytes(called(system, "cat_file", path, seconds=seconds)) == data
             return True
 
         return self._ask(url, request)
 
     def put(self, url: str, data: bytes) -> None:
         """Write an object, or replace it."""
-        self._ask(url, lambda system, path: system.pipe_file(path, data))
+        system, path = opened(url)
+        self._ask(url, lambda: called(system, "pipe_file", path, data, seconds=seconds_for(len(data), 1)))
 
     def upload(self, url: str, file: BinaryIO) -> None:
         """Write an object, or replace it, by all of a file on disk."""
         file.flush()
+        system, path = opened(url)
+        seconds = seconds_for(os.fstat(file.fileno()).st_size, 1)
         # Stores send large files in pieces and name them in the end, which their writable files do after an error too.
-        self._ask(url, lambda system, path: system.put_file(f"/dev/fd/{file.fileno()}", path))
+        self._ask(url, lambda: called(system, "put_file", f"/dev/fd/{file.fileno()}", path, seconds=seconds))
 
     def download(self, url: str, file: BinaryIO) -> None:
         """Read an object into a file on disk, whatever it held."""
+        system, path = opened(url)
 
-        def request(system: Any, path: str) -> None:
+        def request() -> None:
             file.seek(0)
             file.truncate()
             with system.open(path, "rb") as source:
@@ -76,12 +83,11 @@ class Objects:
 
     def remove(self, url: str) -> None:
         """Remove an object, if there is one."""
-        self._ask(url, lambda system, path: system.rm_file(path), None)
+        self._ask(url, lambda: asked(url, "rm_file"), None)
 
-    def _ask(self, url: str, request: Callable[[Any, str], T], *if_missing: T) -> T:
+    def _ask(self, url: str, request: Callable[[], T], *if_missing: T) -> T:
         """What the request gives; the second, where one is given, if there is nothing of that address."""
-        system, path = opened(url)
-        call = self._pool.submit(patiently, lambda: request(system, path))
+        call = self._pool.submit(patiently, url, request)
         try:
             while not wait([call], _TICK_SECONDS).done:
                 self._tick()
@@ -89,23 +95,14 @@ class Objects:
         except FileNotFoundError as error:
             if if_missing:
                 return if_missing[0]
-            raise _refused(url, error) from None
+            raise unreachable(url, error) from None
         except OSError as error:
-            raise _refused(url, error) from None
+            raise unreachable(url, error) from None
 
 
 def check_store(url: str) -> None:
-    """Raises GenderclsError unless a store of ours is named, and its library is there."""
-    scheme = url.partition("://")[0]
+    """Raises GenderclsError unless a store is named, and its library is there."""
+    scheme = scheme_of(url)
     if scheme in ("file", "local"):
         raise GenderclsError("a file on disk is named by its path", where=url, do=f"leave out {scheme}://")
     opened(url)
-
-
-def _refused(url: str, error: OSError) -> OutputError:
-    return OutputError(
-        f"the store does not do what it is asked: {error}",
-        where=url,
-        do="check the address, the network, and the credentials that the store's own tools use, and repeat the "
-        "command: it continues",
-    )

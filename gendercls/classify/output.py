@@ -19,7 +19,7 @@ from gendercls.classify.store import Store
 from gendercls.errors import DamagedRowError, OutputError
 from gendercls.rows import Columns, Row, encode, read_records
 
-FORMAT = (1, 2)
+FORMAT = (1, 3)
 
 PhotoRows = list[Row]
 """All rows of one photo: one, or with faces one for each."""

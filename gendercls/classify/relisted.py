@@ -83,20 +83,20 @@ def if_newer(photo: Photo, record: RunRecord) -> str:
 
 def _listing(preds: Predictions, record: RunRecord, photos: Path | None) -> Iterator[tuple[str, Photo]]:
     """The photos that the run would find now, each with the path that its row would have."""
-    root, typed = root_of(preds, photos), [os.fsencode(argument) for argument in record.inputs]
-    is_one_folder = len(typed) == 1 and (root != b"" if photos is None else not os.path.isfile(_below(root, typed[0])))
-    places = [(b"", root)] if is_one_folder else [(argument, _below(root, argument)) for argument in typed]
-    for argument, place in places:
-        prefix = argument.rstrip(b"/") + b"/" if argument else b""
-        is_folder = os.path.isdir(place)
-        try:
+    try:
+        if photos is None:
+            yield from ((path_field(photo.key), photo) for photo in Listing(record.inputs, files_of(preds.path)))
+            return
+        root, typed = root_of(preds, photos), [os.fsencode(argument) for argument in record.inputs]
+        is_one_folder = len(typed) == 1 and not os.path.isfile(os.path.join(root, typed[0]))
+        places = [(b"", root)] if is_one_folder else [(argument, os.path.join(root, argument)) for argument in typed]
+        for argument, place in places:
+            prefix = argument.rstrip(b"/") + b"/" if argument else b""
+            is_folder = os.path.isdir(place)
             for photo in Listing((os.fsdecode(place),), files_of(preds.path)):
-                key = readable_name(prefix) + photo.key if is_folder else readable_name(argument)
-                yield path_field(key), photo
-        except GenderclsError as error:
-            error.do = "name the folder that the photos are below: --photos DIR"
-            raise
-
-
-def _below(root: bytes, argument: bytes) -> bytes:
-    return os.path.join(root, argument)
+                # Of what lies in an archive, the archive's own path is the argument.
+                within = photo.key if is_folder else photo.key.removeprefix(readable_name(place))
+                yield path_field(readable_name(prefix if is_folder else argument) + within), photo
+    except GenderclsError as error:
+        error.do = "name the folder that the photos are below: --photos DIR"
+        raise

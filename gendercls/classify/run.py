@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -27,7 +28,8 @@ from gendercls.guard import Watch
 from gendercls.modelfile import Precision
 from gendercls.rows import NO_FACE, Columns, Row, path_field
 from gendercls.shares import Share, rogan_gladen, why_not_corrected
-from gendercls.sources import Listing, Photo, Unreadable
+from gendercls.sources import Listing, Photo, Shard, Unreadable, Walk
+from gendercls.sources.shard import WHOLE
 from gendercls.spec import ModelSpec
 from gendercls.stats import Rate, wilson
 from gendercls.truth import TruthTable
@@ -53,6 +55,7 @@ class ClassifyOptions:
     min_face: int | None = None
     max_faces: int | None = None
     limit: int | None = None
+    shard: Shard | None = None
     restart: bool = False
     retry_failed: bool = False
     force: bool = False
@@ -84,6 +87,12 @@ def classify(options: ClassifyOptions, report: Report, watch: Watch | None = Non
                 where=f"--retry-failed {name}",
                 do="leave out one: --retry-failed keeps all rows but the failed ones",
             )
+    if options.shard is not None and options.limit is not None:
+        raise UsageError(
+            "--limit and --shard ask for different things",
+            where=f"--limit {options.limit} --shard {options.shard}",
+            do="leave out one of them",
+        )
     given = {"--face-model": options.face_model, "--min-face": options.min_face, "--max-faces": options.max_faces}
     for name, value in given.items():
         if value is not None and not options.faces:
@@ -140,6 +149,7 @@ def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTabl
     detector = classifier.detector
     counted = next(iter(classifier.spec.figures), None)
     faces = {"min_face": classifier.min_face, "max_faces": classifier.max_faces} if detector else {}
+    weighted = {"weighted": True} if truth is not None and truth.has_weights else {}
     return {
         "inputs": list(options.photos),
         "model": {"file": classifier.model.path.name, "sha256": classifier.model.sha256},
@@ -147,7 +157,7 @@ def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTabl
         "independent": classifier.spec.independent,
         "counted": {"on": counted.on, "confusion": counted.confusion} if counted else None,
         "face_model": {"file": detector.file.path.name, "sha256": detector.file.sha256} if detector else None,
-        "labels": {"source": truth.source, "sha256": truth.sha256} if truth else None,
+        "labels": {"source": truth.source, "sha256": truth.sha256, **weighted} if truth else None,
         "options": {
             "device": classifier.device,
             "precision": classifier.spec.precision,
@@ -155,6 +165,7 @@ def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTabl
             "confidence_threshold": classifier.threshold,
             "split": options.split,
             "limit": options.limit,
+            "shard": str(options.shard) if options.shard else None,
             **faces,
         },
         "versions": versions(),
@@ -196,16 +207,18 @@ class _Run:
 
     def photos(self) -> Iterator[Photo]:
         """The photos to classify, in order."""
-        wanted = iter(self.listing)
-        if self.truth is not None and self.options.split is not None:
-            wanted = filter(self.truth.is_in_split, wanted)
-        return islice(wanted, self.options.limit)
+        return islice(self._walk(), self.options.limit)
+
+    def _walk(self) -> Walk:
+        is_wanted = self.truth.is_in_split if self.truth is not None else lambda _: True
+        return self.listing.walk(self.options.shard or WHOLE, is_wanted)
 
     def go(self, report: Report) -> int:
         """Classify the photos that have no rows yet; how many had some before."""
         try:
             self.journal.begin(restart=self.options.restart, force=self.options.force)
-            photos = self.photos()
+            walk = self._walk()
+            photos = islice(walk, self.options.limit)
             kept = self._continue_after(photos)
             self.watch.kept_at_first(kept)
             if self.journal.damage:
@@ -220,7 +233,7 @@ class _Run:
                 self.watch.reach(self.tally.files, self.classifier.ahead)
                 meter.tell(self.tally)
             self.watch.rest()
-            self.journal.finish(self._outcome())
+            self.journal.finish(self._outcome(walk))
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 f"interrupted after {self.tally.files:,} files; their rows are kept", where=str(self.journal.part)
@@ -229,9 +242,11 @@ class _Run:
             self.journal.close()
         return kept
 
-    def _outcome(self) -> dict[str, Any]:
+    def _outcome(self, walk: Walk) -> dict[str, Any]:
         """What the record says of a finished run, which is no part of its identity."""
+        shard = {"chunks": list(walk.sizes.items()), "listing": walk.digest} if self.options.shard else {}
         return {
+            **shard,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(self.seconds, 3),
             "command": self.options.command,
@@ -249,17 +264,10 @@ class _Run:
             self.journal.close()
 
     def _retry(self, report: Report) -> int:
-        failed, photos = [], self.photos()
-        for photo, rows in self._paired(photos, self.journal.photos()):
-            if _has_failed(rows):
-                failed.append(photo)
-            else:
-                self._count_label(photo)
-        if self.journal.is_finished:
-            self._check_all_have_rows(photos)
-        meter = _Meter(report, lambda: iter(failed), 0)
+        failed = sum(map(_has_failed, self.journal.photos()))
+        meter = _Meter(report, lambda: range(failed), 0)
         again: deque[PhotoRows] = deque()
-        for chunk in self._answered(iter(failed), 0):
+        for chunk in self._answered(self._failed(), 0):
             again.extend(self._rows(photo, predictions) for photo, predictions in chunk)
             self.watch.reach(len(again), self.classifier.ahead)
             meter.tell_count(len(again))
@@ -274,10 +282,21 @@ class _Run:
             return fresh
 
         self.journal.rewrite(redo)
-        self.notes.append(f"retried what had failed: {mended:,} of {len(failed):,} have an answer now")
+        self.notes.append(f"retried what had failed: {mended:,} of {failed:,} have an answer now")
         if not self.journal.is_finished:
             self.notes.append("the run itself is not finished: repeat the command without --retry-failed to continue")
-        return self.tally.files - len(failed)
+        return self.tally.files - failed
+
+    def _failed(self) -> Iterator[Photo]:
+        """The photos whose rows failed, as they are listed: those that pass by come with their bytes."""
+        photos = self.photos()
+        for photo, rows in self._paired(photos, self.journal.photos()):
+            if _has_failed(rows):
+                yield photo
+            else:
+                self._count_label(photo)
+        if self.journal.is_finished:
+            self._check_all_have_rows(photos)
 
     def _answered(self, photos: Iterator[Photo], number: int) -> Iterator[list[tuple[Photo, list[Prediction]]]]:
         """The photos with their predictions, from that number on; one by one where the guard wants care."""
@@ -374,6 +393,7 @@ class _Run:
             model=self.classifier.model.label,
             threshold=self.classifier.threshold,
             label_source=truth.source if truth else "",
+            unweighted=truth is not None and truth.has_weights,
             label_matches=dict(truth.matches) if truth else {},
             unfamiliar=unfamiliar,
             corrected=corrected,
@@ -405,15 +425,16 @@ def _row(photo: Photo, prediction: Prediction, number: int, truth: str, is_score
 class _Meter:
     """Tells the caller how far the run is; counts the photos beside the work, where there is a way to."""
 
-    def __init__(self, report: Report, photos: Callable[[], Iterator[Photo]] | None, kept: int) -> None:
+    def __init__(self, report: Report, photos: Callable[[], Iterable[object]] | None, kept: int) -> None:
         self._report = report
         self._total: int | None = None
         self._recent = deque([(time.monotonic(), kept)], maxlen=64)
         if photos is not None:
             threading.Thread(target=self._count, args=(photos,), daemon=True).start()
 
-    def _count(self, photos: Callable[[], Iterator[Photo]]) -> None:
-        self._total = sum(1 for _ in photos())
+    def _count(self, photos: Callable[[], Iterable[object]]) -> None:
+        with suppress(GenderclsError):  # what ends this walk ends the one that works too
+            self._total = sum(1 for _ in photos())
 
     def tell(self, tally: Tally) -> None:
         self.tell_count(tally.files, tally.failed)

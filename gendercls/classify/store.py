@@ -17,7 +17,7 @@ from gendercls.classify.objects import Objects, check_store
 from gendercls.classify.parts import MANIFEST, Manifest, Part, number_of, part_name, parts_of, split
 from gendercls.classify.runrecord import UNFINISHED, record_bytes
 from gendercls.classify.storage import another_run
-from gendercls.errors import DamagedRowError, OutputError
+from gendercls.errors import DamagedRowError, GenderclsError, OutputError
 from gendercls.parquet import check_installed, csv_of, is_parquet, write_parquet
 
 _PART_BYTES = 8_000_000
@@ -151,7 +151,7 @@ class Store:
         self._publish()
         self._objects.put(self.record, record_bytes(content))
         self._may_send = False
-        with contextlib.suppress(OutputError):  # the result is whole; the next command tries again
+        with contextlib.suppress(GenderclsError):  # the result is whole; the next command tries again
             self._remove_left_over()
 
     def open_written(self) -> BinaryIO:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gendercls.errors import LabelError
 from gendercls.images import PHOTO_SUFFIXES
 from gendercls.labels.table import CLASS_COLUMN, UNDETERMINED, Labels
+from gendercls.records import plain
 
 CELEBA_LICENCE = "CelebA: non-commercial research only (Liu et al. 2015)"
 FAIRFACE_LICENCE = "FairFace: CC BY 4.0 (Kärkkäinen & Joo 2021)"
@@ -256,6 +257,8 @@ def _read_csv(path: Path) -> Labels:
     for name in _CLASS_COLUMNS[1:]:
         if name in columns and CLASS_COLUMN not in columns:
             columns[CLASS_COLUMN] = columns.pop(name)
+    if CLASS_COLUMN in columns:
+        columns[CLASS_COLUMN] = np.array([plain(word) for word in columns[CLASS_COLUMN].tolist()])
     notes = (f"{len(flags) + len(columns)} columns of {len(keys):,} photos from {path}",)
     return Labels(
         *(path.name, UNKNOWN_LICENCE, path.parent, keys, flags, columns, split, identity, notes),

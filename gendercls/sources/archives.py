@@ -6,6 +6,9 @@ no name that an honest archive gives a photo, so it gets a row that says so and 
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import tarfile
 import zipfile
 import zlib
@@ -30,7 +33,7 @@ _EXTENSIONS = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
 _LARGEST_EXTENSION = 1 << 20  # bytes; a path has at most 4,096
-_TAR_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, ValueError)
+_TAR_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,8 @@ class TarArchive:
         try:
             with (
                 closing(self.file.open()) as file,
-                tarfile.open(fileobj=file, mode=self._mode, tarinfo=_StrictInfo, bufsize=1 << 20) as archive,
+                closing(self._unpacked(file)) as stream,
+                tarfile.open(fileobj=stream, mode=self._mode, tarinfo=_StrictInfo, bufsize=1 << 20) as archive,
             ):
                 for info in archive:
                     # tarfile keeps all that it has seen, for a look-up that nobody makes here.
@@ -173,7 +177,16 @@ class TarArchive:
 
     @property
     def _mode(self) -> Any:
-        return "r|*" if self.is_passing else "r:"
+        return "r|" if self.is_passing else "r:"
+
+    def _unpacked(self, file: BinaryIO) -> BinaryIO:
+        """By these, since tarfile itself takes the end of the first of several compressed streams for the file's."""
+        name = self.file.name.lower()
+        if name.endswith("gz"):
+            return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
+        if name.endswith("bz2"):
+            return bz2.BZ2File(file)  # type: ignore[return-value]
+        return lzma.LZMAFile(file) if name.endswith("xz") else file  # type: ignore[return-value]
 
     def _photo(self, archive: tarfile.TarFile, info: tarfile.TarInfo, name: bytes) -> Photo:
         key, path = _named(self.file, name)

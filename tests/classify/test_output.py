@@ -243,7 +243,7 @@ def test_other_columns_are_refused(tmp_path: Path, whole: bytes) -> None:
             "0.9, this run has 0.5",
         ),
         ({"versions": {"onnxruntime": "1.22"}}, "another version of onnxruntime", "1.21, this run has 1.22"),
-        ({"format": [1, 0]}, "another format", "1, 2, this run has 1, 0"),
+        ({"format": [1, 0]}, "another format", "1, 3, this run has 1, 0"),
     ],
 )
 def test_another_run_is_refused(

@@ -195,7 +195,7 @@ def test_an_output_among_its_photos_is_none_of_them(
     ("change", "what"),
     [
         ({}, "there is no such bucket"),
-        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "the store does not do what it is asked: "),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "the store does not accept who is asking: "),
     ],
 )
 def test_a_store_that_takes_nothing_is_refused(

@@ -250,7 +250,7 @@ def test_a_run_that_was_restarted_over_stops(memory: Memory, out: str) -> None:
 
 def test_an_answer_that_was_lost_is_no_other_run(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part that is there after a request that failed is the run's own."""
-    monkeypatch.setattr("gendercls.sources.store._FIRST_WAIT", 0.0)
+    monkeypatch.setattr("gendercls.sources.reach._WAITS", (0.0, 0.0))
     pipe, failed = MemoryFileSystem.pipe_file, []
 
     def lose(self: Any, path: str, *args: Any, **more: Any) -> None:
