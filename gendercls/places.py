@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from gendercls.address import is_url
 from gendercls.errors import GenderclsError, PhotoError
 from gendercls.preds import place_of
 from gendercls.rows import Row, path_field
 from gendercls.sources import Listing, Photo, PhotoFile, Unreadable
-from gendercls.sources.reach import is_url
 from gendercls.sources.store import RemotePhoto
 
 _WITHIN = re.compile(r"(.+?\.(?:zip|tar|tar\.gz|tgz|tar\.bz2|tbz2|tar\.xz|txz|parquet))!/", re.IGNORECASE | re.DOTALL)

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gendercls.address import is_url
 from gendercls.answers import Answers, IndependentAnswers, answers_for
 from gendercls.errors import DamagedRowError, GenderclsError, OutputError
 from gendercls.labels import DEFAULT_CLASSES, ClassRule
+from gendercls.parquet import csv_of, is_left_over, is_parquet
 from gendercls.rows import NO_FACE, NOT_A_PHOTO, UNCERTAIN, Columns, Row, read_records
-from gendercls.sources.reach import is_url
 
 _REMEDY = "restore the file from a copy, or classify the photos again"
 _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")  # as rows write bytes that are not UTF-8
@@ -131,15 +132,17 @@ class Predictions:
 
 
 def read_preds(path: Path) -> Predictions:
-    """Read what ``gendercls classify`` wrote.
+    """Read what ``gendercls classify`` wrote, a CSV or Parquet.
 
     Raises:
-        GenderclsError: there is no such file.
+        GenderclsError: there is no such file, or what reads Parquet is not installed.
         OutputError: it is unfinished, damaged, or not such a file.
     """
     _check_finished(path)
     try:
-        data = path.read_bytes()
+        content = data = path.read_bytes()
+        if is_parquet(path.name):
+            data = b"".join(csv_of(io.BytesIO(content), str(path)))
         records = list(read_records(io.BytesIO(data), str(path)))
     except DamagedRowError as error:
         error.do = _REMEDY
@@ -167,7 +170,7 @@ def read_preds(path: Path) -> Predictions:
     else:
         independent = _are_independent(probabilities[~np.isnan(confidence)])
     columns = Columns(answers_for(independent, names), has_truth, has_faces)
-    rows, sha256 = _rows(path, columns, lines), hashlib.sha256(data).hexdigest()
+    rows, sha256 = _rows(path, columns, lines), hashlib.sha256(content).hexdigest()
     return Predictions(path, sha256, columns, rows, confidence, probabilities, record)
 
 
@@ -213,7 +216,7 @@ def part_of(path: Path) -> Path:
 
 def _check_finished(path: Path) -> None:
     part = part_of(path)
-    if not part.exists():
+    if not part.exists() or (is_parquet(path.name) and is_left_over(part, path)):
         return
     if path.exists():
         raise OutputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pty
 import shutil
@@ -134,6 +135,54 @@ def _read_terminal(terminal: int) -> bytes:
         return os.read(terminal, 65536)
     except OSError:  # nobody holds its other side any more
         return b""
+
+
+# --- a store ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class S3:
+    """A store of its own on this machine. env: with which a process reaches it; system: fsspec's way in."""
+
+    env: dict[str, str]
+    system: Any
+
+    def bucket(self, name: str) -> str:
+        """The address of a bucket, which is made, and empty."""
+        if self.system.exists(name):
+            self.system.rm(name, recursive=True)
+        self.system.mkdir(name)
+        return f"s3://{name}"
+
+    def files(self, url: str) -> dict[str, bytes]:
+        """All that lies below an address, by what follows it."""
+        root = url.removeprefix("s3://").rstrip("/")
+        return {path.removeprefix(root): self.system.cat_file(path) for path in self.system.find(root)}
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """A server of S3's protocol on loopback, as clients of the real one see it."""
+    fsspec = pytest.importorskip("fsspec", reason="fsspec is not installed")
+    pytest.importorskip("s3fs", reason="s3fs is not installed")
+    server = pytest.importorskip("moto.server", reason="moto's server is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # which tells of each request
+    moto = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    env = {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    known = {"key": env["AWS_ACCESS_KEY_ID"], "secret": env["AWS_SECRET_ACCESS_KEY"]}
+    system = fsspec.filesystem("s3", endpoint_url=env["AWS_ENDPOINT_URL"], use_listings_cache=False, **known)
+    yield S3(env, system)
+    moto.stop()
 
 
 # --- a browser --------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -115,6 +116,18 @@ def test_photos_that_crash_cost_their_rows_alone(
     assert said[0] == "gendercls: the process that worked crashed (SIGSEGV): going on with one photo at a time"
     assert said[1] == "gendercls: a photo crashed (SIGSEGV): its row says so"
     assert sum("its row says so" in line for line in said) == 4
+
+
+def test_crashes_cost_no_row_of_an_output_in_a_store(
+    photos: Callable[..., Path], faulty: dict[str, str], null_model: Path, run_gendercls: Run, s3: Any
+) -> None:
+    """What the process that crashed had not sent is done again."""
+    folder, out = photos(crash=[10, 60]), s3.bucket("crashes") + "/o.csv"
+    done = run_gendercls("classify", folder, "--model", null_model, "--out", out, "--jobs", 2, env=faulty | s3.env)
+    assert done.returncode == 0, done.stderr
+    folder.with_name("o.csv").write_bytes(s3.files(out)[""])
+    assert errors(folder) == {10: SEGFAULT, 60: SEGFAULT}
+    assert_others_have_their_answers(folder)
 
 
 def test_the_same_bytes_come_out_again(

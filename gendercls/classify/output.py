@@ -1,71 +1,64 @@
-"""The CSV on disk and its journal: append, recover, finish.
+"""A run's output and its journal: append, recover, finish, on disk or in a store.
 
-While a run goes on: ``preds.csv.part``, rows in order, and ``preds.csv.run.json``, which says what run it is. The
-final name appears only by a rename, when every row is there.
+While a run goes on its rows are a CSV, in order, and a record beside them says what run it is. The result gets its name
+in one step, when every row is there.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, BinaryIO
 
+from gendercls.address import Address
 from gendercls.classify.consistency import contradictions
+from gendercls.classify.disk import Disk
+from gendercls.classify.runrecord import OUTCOME, Begun, begun_of, check_same_run
+from gendercls.classify.storage import Storage
+from gendercls.classify.store import Store
 from gendercls.errors import DamagedRowError, OutputError
-from gendercls.modelfile import Precision
 from gendercls.rows import Columns, Row, encode, read_records
-from gendercls.wholefile import is_no_file, mode_of_next, open_private, publish, whole_file
 
 FORMAT = (1, 3)
-
-_OUTCOME = "finished"
-"""The record's key for what is known only in the end, and no part of what the run is."""
-
-_DYING_SECONDS = 2.0
-"""How long a process that was killed may still hold its lock."""
-
-_SYNC_SECONDS = 10.0
-"""Rows of so long may be lost when the machine loses power; when only the process ends, none are."""
 
 PhotoRows = list[Row]
 """All rows of one photo: one, or with faces one for each."""
 
-_COMPANIONS = (".part", ".run.json", ".run.json.tmp", ".tmp", ".part.tmp")
-_LONGEST_NAME = 255 - max(map(len, _COMPANIONS))  # bytes, on all file systems in common use
-
 
 class Journal:
-    """A run's output on disk: begun or found, appended to, finished.
+    """A run's output: begun or found, appended to, finished.
 
     Args:
-        out: the CSV's final path.
+        out: the result's final path or address; one in a store that ends in ``/`` is a folder of parts.
         columns: its columns.
         identity: what the run is, plain JSON values; a run that goes on must have the same.
         threshold: the confidence below which its rows are uncertain.
+        tick: called each second while a store has to be waited for.
 
-    Only one process at a time can hold it; the lock dies with the process.
+    Only one process at a time can write it.
     """
 
-    def __init__(self, out: Path, columns: Columns, identity: dict[str, Any], threshold: float) -> None:
-        self.out = out
-        self.part = out.with_name(out.name + ".part")
-        self.record = out.with_name(out.name + ".run.json")
+    def __init__(
+        self,
+        out: Address,
+        columns: Columns,
+        identity: dict[str, Any],
+        threshold: float,
+        tick: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._storage = storage_of(out, tick)
+        self.out, self.part, self.record = out, self._storage.part, self._storage.record
         self.columns = columns
         self.identity = {"format": list(FORMAT), **identity}
         self.threshold = threshold
         self._file: BinaryIO | None = None
-        self._synced = time.monotonic()
         self.damage = ""
 
     @property
     def is_finished(self) -> bool:
         """Whether rows that are there are all there should be."""
-        return not self.part.exists()
+        return self._storage.is_finished
 
     @property
     def anew(self) -> str:
@@ -73,30 +66,30 @@ class Journal:
         return "--force instead of --retry-failed" if self.is_finished else "--restart"
 
     def begin(self, *, restart: bool, force: bool) -> None:
-        """Open the part file, new or as it was left.
+        """Take hold of the output, new or as it was left.
 
         Raises:
-            OutputError: the folder is missing or not writable, the result exists, another process writes it, or
-                what was begun is another run.
+            OutputError: the place is missing or not writable, the result exists, another process writes it, or what
+                was begun is another run.
         """
-        check_free(self.out, force=force)
-        found = _is_begun(self.part) and not restart
+        _check_free(self._storage, force=force)
+        found = self._storage.is_begun() and not restart
         if found:
             self._check_same_run()
-        self._file = _open_locked(self.part)
+        self._file = self._storage.open(anew=not found)
         if not found:
-            self._file.truncate(0)  # first, so that no row ever lies beside another run's record
             self._write_record()
+        if self._file.seek(0, os.SEEK_END) == 0:  # in a store, rows and their header come some time after the record
             self.append_fields([self.columns.header()])
 
     def kept(self) -> Iterator[PhotoRows]:
-        """The rows that are there, photo by photo, but for the last photo's, which are dropped and will be redone.
+        """The rows that are there, photo by photo; what comes after them is dropped.
 
-        Once exhausted, the file ends after the last row given. So it does before the first row that is damaged, as a
-        machine that loses power may leave some: `damage` then says what was wrong.
+        On disk the last photo's may be there in part, so they are dropped and will be redone, and so is all from the
+        first damaged row on, as a machine that loses power may leave some: `damage` then says what was wrong.
 
         Raises:
-            OutputError: the part file has other columns.
+            OutputError: there are other columns; in a store, where nothing tears by itself, also damaged rows.
         """
         file, end = self._opened(), len(encode(self.columns.header()))
         before: PhotoRows | None = None
@@ -105,56 +98,46 @@ class Journal:
                 if before is not None:
                     yield before
                 before, end = rows, begin
+            if before is not None and not self._storage.may_tear:
+                yield before
+                end = os.fstat(file.fileno()).st_size
         except DamagedRowError as error:
+            if not self._storage.may_tear:
+                raise
             self.damage = f"{error.what} ({error.where})"
         file.truncate(end)
         file.seek(end)
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Write whole rows at once. Raises OutputError when the disk is full; what was there stays."""
+        """Write whole rows of whole photos at once. Raises OutputError when there is no room; what was there stays."""
         self.append_fields(self.columns.fields(row) for row in rows)
 
     def append_fields(self, records: Iterable[Sequence[str]]) -> None:
         """As `append`, for lines as they are."""
-        file = self._opened()
-        try:
-            file.write(b"".join(map(encode, records)))
-            file.flush()
-            if time.monotonic() - self._synced >= _SYNC_SECONDS:
-                os.fsync(file.fileno())
-                self._synced = time.monotonic()
-        except OSError as error:
-            raise _cannot_write(self.part, error) from None
+        self._opened()
+        self._storage.write(b"".join(map(encode, records)))
 
     def finish(self, outcome: dict[str, Any]) -> None:
-        """Give the file its final name, once all of it is on the disk. outcome: for its record."""
-        file = self._opened()
-        self._write_record(outcome)
-        try:
-            os.fsync(file.fileno())
-            publish(self.part, self.out, mode_of_next(self.out))
-            _sync_folder(self.out.parent)
-        except OSError as error:
-            raise _cannot_write(self.part, error) from None
+        """Give the result its final name, once all of it is there. outcome: for its record."""
+        self._opened()
+        self._storage.finish({**self.identity, OUTCOME: outcome})
         self.close()
 
     def close(self) -> None:
-        """Let go of the file; what was appended stays."""
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
-            self._file = None
+        """Let go of the output; what was appended stays."""
+        self._file = None
+        self._storage.close()
 
     def begin_retry(self) -> None:
-        """Take hold of the CSV of this very run, finished or not. Raises OutputError when there is none to take."""
-        check_folder(self.out)
-        source = self._written()
-        if not source.exists():
+        """Take hold of the output of this very run, finished or not. Raises OutputError when there is none to take."""
+        self._storage.check_place()
+        self._storage.settle()
+        if self.is_finished and not self._storage.has_result():
             raise OutputError(
                 "there is no output to retry", where=str(self.out), do="run the command without --retry-failed first"
             )
         self._check_same_run()
-        self._file = _open_locked(source)
+        self._file = self._storage.open_written()
 
     def photos(self) -> Iterator[PhotoRows]:
         """All rows that are there, photo by photo. Raises OutputError when they are damaged or have other columns."""
@@ -166,22 +149,13 @@ class Journal:
             raise
 
     def rewrite(self, redo: Callable[[PhotoRows], PhotoRows | None]) -> None:
-        """Replace the CSV in one step: each photo's rows by what ``redo`` gives, or as they are for None."""
-        source = self._written()
-        try:
-            with whole_file(source) as new:
-                new.write(encode(self.columns.header()))
-                for rows, written, _ in self._by_photo():
-                    answer = redo(rows)
-                    fields = written if answer is None else map(self.columns.fields, answer)
-                    new.write(b"".join(map(encode, fields)))
-            _sync_folder(self.out.parent)
-        except OSError as error:
-            raise _cannot_write(source, error) from None
-
-    def _written(self) -> Path:
-        """Where the rows are: the part file while a run is unfinished."""
-        return self.out if self.is_finished else self.part
+        """Replace the output in one step: each photo's rows by what ``redo`` gives, or as they are for None."""
+        with self._storage.replacing() as new:
+            new.write(encode(self.columns.header()))
+            for rows, written, _ in self._by_photo():
+                answer = redo(rows)
+                fields = written if answer is None else map(self.columns.fields, answer)
+                new.write(b"".join(map(encode, fields)))
 
     def _by_photo(self) -> Iterator[tuple[PhotoRows, list[list[str]], int]]:
         """Each photo's rows from the top: what they say, their fields as written, and the offset where they begin."""
@@ -207,7 +181,7 @@ class Journal:
         """The rows' fields from the top, each with the offset at which it ends."""
         file = self._opened()
         file.seek(0)
-        records = read_records(file, str(self._written()))
+        records = read_records(file, str(self._storage.written))
         try:
             header, end = next(records, ([], 0))
         except DamagedRowError:
@@ -215,13 +189,17 @@ class Journal:
         if header != self.columns.header() or end != len(encode(header)):
             raise OutputError(
                 "the rows have other columns than this run's",
-                where=f"{self._written()} begins with {','.join(header)[:200]}",
+                where=f"{self._storage.written} begins with {','.join(header)[:200]}",
                 do=f"choose another --out, or repeat with {self.anew} to begin anew",
             )
         for fields, end in records:
             yield fields, end
-        if self.is_finished and end != os.fstat(file.fileno()).st_size:
-            raise DamagedRowError("the CSV is cut off within its last row", where=str(self.out))
+        if (self.is_finished or not self._storage.may_tear) and end != os.fstat(file.fileno()).st_size:
+            raise DamagedRowError(
+                "the CSV is cut off within its last row",
+                where=str(self._storage.written),
+                do="repeat with --restart to begin anew",
+            )
 
     def _row(self, fields: Sequence[str], size: int) -> Row:
         """The row of a line of that many bytes, which has to be as `append` writes it, since it may stay."""
@@ -240,7 +218,7 @@ class Journal:
     def _damaged(self, fields: Sequence[str], why: str) -> DamagedRowError:
         return DamagedRowError(
             f"a row is damaged: {why[:200]}",
-            where=f"{self._written()}, at {fields[0][:200] if fields else 'an empty line'}",
+            where=f"{self._storage.written}, at {fields[0][:200] if fields else 'an empty line'}",
             do="repeat with --restart to begin anew",
         )
 
@@ -249,184 +227,50 @@ class Journal:
             raise RuntimeError("begin() comes first")
         return self._file
 
-    def _write_record(self, outcome: dict[str, Any] | None = None) -> None:
-        content = self.identity if outcome is None else {**self.identity, _OUTCOME: outcome}
-        text = json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
-        try:
-            with whole_file(self.record) as file:
-                file.write(text.encode("utf-8", "backslashreplace"))  # names that are not UTF-8 as JSON's own \\u
-            _sync_folder(self.record.parent)  # no row may outlive it
-        except OSError as error:
-            raise _cannot_write(self.record, error) from None
+    def _write_record(self) -> None:
+        self._storage.begin_record(self.identity)
 
     def _check_same_run(self) -> None:
-        now = json.loads(json.dumps(self.identity))
-        try:
-            begun = json.loads(self.record.read_text(encoding="utf-8"))
-            if isinstance(begun, dict):
-                begun.pop(_OUTCOME, None)
-            if begun == now:
-                return
-            key, was, is_now = _first_difference(begun, now)
-        except (OSError, ValueError, RecursionError):  # the last where it is nested too deeply to be read or shown
-            raise OutputError(
-                "rows were begun, but the record of their run is missing or damaged",
-                where=str(self.record),
-                do=f"repeat with {self.anew} to begin anew",
-            ) from None
-        raise OutputError(
-            f"{self.out.name} was begun with {key}; going on would mix the answers of two",
-            where=f"{self.record.name} has {was}, this run has {is_now}",
-            do=f"repeat the command as it was to continue, or with {self.anew} to begin anew",
-        )
+        storage = self._storage
+        check_same_run(storage.read_record, self.identity, storage.out, storage.record, self.anew)
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """What a run chose by itself, which one that goes on has to keep; None where nothing is known of it."""
-
-    precision: Precision | None = None
-    batch_size: int | None = None
-
-
-def begun_with(out: Path, *, also_finished: bool) -> Begun:
+def begun_with(out: Address, *, also_finished: bool) -> Begun:
     """What the run which left that output unfinished was begun with; the batch size only where bits depend on it."""
-    if not _is_begun(out.with_name(out.name + ".part")) and not (also_finished and out.exists()):
+    storage = storage_of(out)
+    if not storage.is_begun() and not (also_finished and storage.has_result()):
         return Begun()
-    try:
-        options = json.loads(out.with_name(out.name + ".run.json").read_text(encoding="utf-8"))["options"]
-        precision, (batch_size, *_) = options["precision"], options["batch_shape"] or [None]
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        RecursionError,
-    ):  # the journal itself will say what is wrong with it
-        return Begun()
-    is_size = isinstance(batch_size, int) and batch_size >= 1
-    return Begun(precision if precision in get_args(Precision) else None, batch_size if is_size else None)
+    return begun_of(storage.read_record)
 
 
-def files_of(out: Path) -> Iterator[Path]:
-    """The CSV and everything that a run keeps beside it."""
-    return (out.with_name(out.name + suffix) for suffix in ("", *_COMPANIONS))
+def files_of(out: Address) -> Iterator[Address]:
+    """The output and everything that a run keeps beside it."""
+    return storage_of(out).files()
 
 
-def check_folder(out: Path) -> None:
-    """Raises OutputError unless a file can be made at that path."""
-    # os.path, since Path's own checks raise where a path is too long.
-    if not os.path.isdir(out.parent):
-        problem, do = "the output's folder does not exist", "make it, or choose another --out"
-    elif os.path.isdir(out):
-        problem, do = "the output is a folder", f"name a file in it, as in --out {out / 'preds.csv'}"
-    elif is_no_file(out):
-        problem, do = "the output is no file", "name one, as in --out preds.csv"
-    elif not os.access(out.parent, os.W_OK):
-        problem, do = "the output's folder is not writable", "make it writable, or choose another --out"
-    elif len(os.fsencode(out.name)) > _LONGEST_NAME:
-        problem, do = "the output's name is too long", f"choose one of at most {_LONGEST_NAME} bytes"
-    elif odd := next((path for path in files_of(out) if path != out and (path.is_symlink() or is_no_file(path))), None):
-        problem, do = f"{odd.name}, which belongs to the output, is no file", "take it away, or choose another --out"
-    else:
+def check_folder(out: Address) -> None:
+    """Raises OutputError unless an output can be made at that path."""
+    storage_of(out).check_place()
+
+
+def check_free(out: Address, *, force: bool) -> None:
+    """Raises OutputError unless an output can be made at that path without replacing one, or may replace it."""
+    _check_free(storage_of(out), force=force)
+
+
+def _check_free(storage: Storage, *, force: bool) -> None:
+    storage.check_place()
+    if force:
         return
-    raise OutputError(problem, where=str(out), do=do)
-
-
-def check_free(out: Path, *, force: bool) -> None:
-    """Raises OutputError unless a file can be made at that path without replacing one, or may replace it."""
-    check_folder(out)
-    if out.exists() and not force:
+    storage.settle()
+    if storage.has_result():
         raise OutputError(
             "the output already exists",
-            where=str(out),
+            where=str(storage.out),
             do="choose another --out, or repeat with --force to replace it",
         )
 
 
-def _first_difference(begun: Any, now: Any) -> tuple[str, str, str]:
-    """Where two records of a run first differ: in words, and both values."""
-    if not isinstance(begun, dict):
-        begun = {}
-    key = next(name for name in [*now, *begun] if name not in begun or name not in now or begun[name] != now[name])
-    if key in ("options", "versions") and isinstance(begun.get(key), dict) and isinstance(now.get(key), dict):
-        words, was, is_now = _first_difference(begun[key], now[key])
-        return (words.replace("another", "another version of") if key == "versions" else words), was, is_now
-    words = " ".join(key[:60].replace("_", " ").split())
-    other = f"other {words}" if words.endswith("s") else f"another {words}"
-    was, is_now = (_in_words(record[key])[:500] if key in record else "nothing" for record in (begun, now))
-    return other, was, is_now
-
-
-def _in_words(value: Any) -> str:
-    match value:
-        case {"sha256": str(digest), **name}:
-            return f"{next(iter(name.values()), 'one without a name')} ({digest[:6]})"
-        case None:
-            return "none"
-        case list():
-            return ", ".join(map(str, value))
-        case _:
-            return str(value)
-
-
-def _is_begun(part: Path) -> bool:
-    """Whether its header is there; without it there is no row to lose, and perhaps no record of the run either."""
-    try:
-        with part.open("rb") as file:
-            return file.readline().endswith(b"\n")
-    except OSError:
-        return False
-
-
-def _open_locked(path: Path) -> BinaryIO:
-    try:
-        file = path.open("r+b") if path.exists() else open_private(path, "x+b")
-    except OSError as error:
-        raise _cannot_write(path, error) from None
-    try:
-        _lock(file)
-        # The run before may have renamed the file between our opening and our lock.
-        if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-            return file
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except OSError:  # a file system without locks
-        return file
-    file.close()
-    raise OutputError("another run is writing this output", where=str(path), do="wait for it, or choose another --out")
-
-
-def _lock(file: BinaryIO) -> None:
-    """Raises BlockingIOError where another process keeps the lock; one that was just killed needs a moment to end."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: no lock
-        return
-    end = time.monotonic() + _DYING_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                raise
-        time.sleep(0.05)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"the output cannot be written: {error.strerror}",
-        where=str(path),
-        do="mend that (free some disk, or make the folder writable) and repeat the command: it continues",
-    )
+def storage_of(out: Address, tick: Callable[[], object] = lambda: None) -> Storage:
+    """What keeps the output of that name."""
+    return Disk(out) if isinstance(out, Path) else Store(out, tick)

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from gendercls import __version__
+from gendercls.address import Address
 from gendercls.classify.classifier import Classifier, Prediction
-from gendercls.classify.output import Begun, Journal, PhotoRows, begun_with, check_folder, check_free, files_of
+from gendercls.classify.output import Journal, PhotoRows, begun_with, check_folder, check_free, files_of
+from gendercls.classify.runrecord import Begun
 from gendercls.classify.summary import Progress, Report, Summary
 from gendercls.classify.tally import Tally
 from gendercls.errors import GenderclsError, InterruptedRunError, OutputError, UsageError
@@ -38,7 +40,7 @@ class ClassifyOptions:
     """What the command line says. command: the line itself, for the record."""
 
     photos: tuple[str, ...]
-    out: Path
+    out: Address
     model: Path | None = None
     precision: Precision | None = None
     labels: Path | None = None
@@ -113,7 +115,8 @@ def classify(options: ClassifyOptions, report: Report, watch: Watch | None = Non
     if truth is not None:
         truth.check_belongs(listing)
     columns = Columns(classifier.spec.answers, truth is not None, options.faces)
-    journal = Journal(options.out, columns, _identity(options, classifier, truth), classifier.threshold)
+    identity = _identity(options, classifier, truth)
+    journal = Journal(options.out, columns, identity, classifier.threshold, watch.tick)
     run = _Run(options, classifier, truth, listing, journal, watch)
     kept = run.retry(report) if options.retry_failed else run.go(report)
     return run.summary(watch.kept_at_first(kept))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
+from gendercls.address import Address
 from gendercls.classify.tally import Tally
 from gendercls.records import without_nan
 from gendercls.shares import Share, looks_unfamiliar
@@ -33,7 +33,7 @@ class Summary:
     unweighted: whether the labels have weights, which scores do not count in.
     """
 
-    out: Path
+    out: Address
     tally: Tally
     kept: int
     seconds: float

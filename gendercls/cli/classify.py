@@ -7,8 +7,22 @@ from typing import Any
 
 import click
 
+from gendercls.address import Address, is_url
 from gendercls.cli.command import PATH, command, device_option, everywhere, is_whole_process, put_json
 from gendercls.errors import InterruptedRunError, PhotosFailedError
+
+
+class _Output(click.ParamType[Address]):
+    """A path, or an address in a store."""
+
+    name = "path"
+
+    def convert(self, value: str | Address, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        if isinstance(value, Path) or is_url(value):
+            return value
+        if value.endswith("/"):
+            self.fail(f"Parts are kept in stores alone; on disk name a file, as in {value}preds.csv.", param, ctx)
+        return Path(value)
 
 
 @command(
@@ -19,7 +33,7 @@ from gendercls.errors import InterruptedRunError, PhotosFailedError
     ),
 )
 @click.argument("photos", nargs=-1, required=True, metavar="PHOTOS…")
-@click.option("--out", type=PATH, required=True, help="The CSV to write.")
+@click.option("--out", type=_Output(), required=True, help="The .csv or .parquet to write, on disk or s3://…")
 @click.option("--model", type=PATH, help="An ONNX file made by gendercls export.  [default: the shipped one]")
 @click.option(
     "--precision", type=click.Choice(["fp32", "int8"]), help="Of the shipped model.  [default: the fastest here]"

@@ -30,8 +30,8 @@ class RemoteFolder:
     Where a store lists whole trees in the order of their paths' bytes, a page is held in memory at a time; elsewhere
     one level.
 
-    url: its address. prefix: what the keys of its photos begin with. left_out: addresses of files that are none of its
-    photos.
+    url: its address. prefix: what the keys of its photos begin with. left_out: addresses of files and folders that
+    are none of its photos.
     """
 
     url: str
@@ -53,7 +53,8 @@ class RemoteFolder:
                 continue
             path, size = found
             name = path.removeprefix(root)
-            if path not in left_out and not any(part.startswith(".") for part in name.split("/")):
+            is_own = any(path == own or path.startswith(own + "/") for own in left_out)
+            if not is_own and not any(part.startswith(".") for part in name.split("/")):
                 yield RemotePhoto(self.prefix + name, f"{scheme}://{path}", size)
 
 

@@ -10,12 +10,13 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
+from gendercls.address import is_url
 from gendercls.errors import GenderclsError, UsageError
 from gendercls.sources.bucket import RemoteFolder
 from gendercls.sources.folder import Folder
 from gendercls.sources.lists import STANDARD_INPUT, PathList
 from gendercls.sources.photo import One, Photo, PhotoFile, Source, readable_name
-from gendercls.sources.reach import AT_FIRST, READERS, asked, is_url, names_version, patiently, scheme_of, unreachable
+from gendercls.sources.reach import AT_FIRST, READERS, asked, names_version, patiently, scheme_of, unreachable
 from gendercls.sources.readers import Readers
 from gendercls.sources.shard import WHOLE, Shard, Walk
 from gendercls.sources.store import File, LocalFile, RemoteFile, RemotePhoto

@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gendercls.address import is_url
 from gendercls.errors import GenderclsError
 from gendercls.sources.photo import Photo, PhotoFile, readable_name
-from gendercls.sources.reach import is_url
 from gendercls.sources.store import RemotePhoto
 
 STANDARD_INPUT = "@-"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import logging
 import random
-import re
 import time
 from collections.abc import Callable
 from functools import lru_cache
@@ -38,7 +37,6 @@ _SLOW_LINE = 640_000
 _WAITS = 0.25, 8.0
 """Seconds before the second try, doubled before each further one, and the most."""
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _OPTIONS: dict[str, dict[str, Any]] = {
     scheme: {"config_kwargs": {"max_pool_connections": 2 * READERS}} for scheme in ("s3", "s3a")
 }
@@ -64,11 +62,6 @@ _creation = Lock()
 
 class GaveUpError(OSError):
     """A request that failed in ways which may pass, until patience ended."""
-
-
-def is_url(argument: str) -> bool:
-    """Whether it is an address in a store, as in ``s3://bucket/photos``."""
-    return _URL.match(argument) is not None
 
 
 def names_version(url: str) -> bool:

@@ -65,7 +65,7 @@ def test_rows_reach_the_disk_while_the_run_goes_on(
         if os.readlink(f"/proc/self/fd/{descriptor}") == str(tmp_path / "o.csv.part"):
             synced.append(os.fstat(descriptor).st_size)
 
-    monkeypatch.setattr("gendercls.classify.output._SYNC_SECONDS", seconds)
+    monkeypatch.setattr("gendercls.classify.disk._SYNC_SECONDS", seconds)
     run = journal(tmp_path)
     run.begin(restart=False, force=False)
     monkeypatch.setattr(os, "fsync", sync)
