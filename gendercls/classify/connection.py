@@ -14,8 +14,8 @@ from typing import Any
 
 from gendercls.errors import GenderclsError, UsageError
 
-_PRIVATE = ("worker", "ray_constants")
-"""Modules of Ray in which something has to be set for which it has no option."""
+_PRIVATE = ("worker", "ray_constants", "utils")
+"""Modules of Ray in which lies what it has no option or function for."""
 
 _REACH = 10.0
 """Seconds for a cluster to answer."""
@@ -67,25 +67,32 @@ def _connect(ray: Any, address: str) -> None:
     settings = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
     private: dict[str, Any] = {name: importlib.import_module(f"ray._private.{name}") for name in _PRIVATE}
     private["worker"]._worker_logs_enabled = False  # nothing else keeps what raylets say of dead workers off stdout
+    address = address or os.environ.get("RAY_ADDRESS", "") or _running_here(private["utils"])
     try:
-        if ":" in address:
+        if address == "local":
+            # Its ports are for this machine alone. Only so does Ray take 127.0.0.1 for an address.
+            private["ray_constants"].ENABLE_RAY_CLUSTER = False
+        elif ":" in address:
             _reach(address)
-        if address != "local":
-            try:
-                ray.init(address=address or "auto", **settings)
-                return
-            except ConnectionError:
-                if address:
-                    raise
-        # Its ports are for this machine alone. Only so does Ray take 127.0.0.1 for an address.
-        private["ray_constants"].ENABLE_RAY_CLUSTER = False
-        ray.init(address="local", **settings)
+        ray.init(address=address, **settings)
     except (OSError, RuntimeError, ValueError) as error:
+        why = getattr(error, "strerror", None) or one_line(error)
         raise GenderclsError(
-            f"there is no Ray cluster to work on: {one_line(error)}",
-            where=f"--ray {address}".rstrip(),
+            f"there is no Ray cluster to work on: {why}",
+            where=f"--ray {address}",
             do="check the address, as ray status shows it, and that Ray has the same version everywhere",
         ) from None
+
+
+def _running_here(utils: Any) -> str:
+    """The cluster that ``ray start`` made this machine part of, if it still runs; else one has to be made."""
+    address: str = utils.read_ray_address() or ""
+    try:
+        if address:
+            _reach(address)
+    except OSError:
+        address = ""
+    return address or "local"
 
 
 def _reach(address: str) -> None:
