@@ -8,7 +8,7 @@ against that of the population. In the second table photos of the first class ar
 counted, so that what is assumed does not hold.
 
 With --preds and --labels the sets are drawn from real photos with other shares than theirs, and the errors are those
-that the model's file has: CelebA's photos against FairFace's errors.
+that the model's file has: CelebA's photos against FairFace's errors. What is said of one such set comes first.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from gendercls.answers import answers_for
 from gendercls.preds import read_preds
 from gendercls.report.labelled import label_rows
 from gendercls.report.sample import draw
-from gendercls.shares import HandLabels, em_prior_shift, prediction_powered, rogan_gladen
-from gendercls.stats import confusion_matrix, wilson
+from gendercls.shares import HandLabels, Share, em_prior_shift, prediction_powered, rogan_gladen
+from gendercls.stats import Rate, confusion_matrix, wilson
 
 NAMES = ("first", "second")
 KINDS = ("raw", "counted errors", "probabilities", "hand labels", "plain sample")
+REAL_SHARES = (0.2, 0.5, 0.8)
 OF_SET = ("hand labels", "plain sample")
-Bounds = tuple[float, float]
+NOTHING = Share(0.0, 0.0, 0.0)  # of errors that cannot have given these answers
 Set = tuple[NDArray[np.float64], NDArray[np.int_]]
 
 
@@ -43,11 +44,11 @@ class Tally:
     width: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
     sets: int = 0
 
-    def add(self, of_population: float, of_set: float, found: dict[str, Bounds]) -> None:
+    def add(self, of_population: float, of_set: float, found: dict[str, Share | Rate]) -> None:
         self.sets += 1
-        for kind, (low, high) in found.items():
-            self.held[kind] += low <= (of_set if kind in OF_SET else of_population) <= high
-            self.width[kind] += high - low
+        for kind, share in found.items():
+            self.held[kind] += share.low <= (of_set if kind in OF_SET else of_population) <= share.high
+            self.width[kind] += share.high - share.low
 
     def row(self, share: float) -> str:
         cells = (f"{100 * self.held[k] / self.sets:.1f} % | {100 * self.width[k] / self.sets:.1f} %" for k in KINDS)
@@ -65,13 +66,33 @@ def main() -> None:
     options = parser.parse_args()
     chance = np.random.default_rng(1)
     if options.preds is not None:
+        alone = np.random.default_rng(1)  # so that the examples do not move what follows
+        print_examples(alone, *from_photos(alone, options), REAL_SHARES, options.labels_by_hand)
         real, confusion = from_photos(chance, options)
-        print_table("drawn from real photos", chance, real, lambda: confusion, (0.2, 0.5, 0.8), options)
+        print_table("drawn from real photos", chance, real, lambda: confusion, REAL_SHARES, options)
         return
     for words, harder in (("as assumed", 0.0), ("the assumption broken", 1.0)):
         made = lambda share, harder=harder: made_set(chance, share, options.photos, harder)  # noqa: E731
         counted = lambda: confusion_of(*made_set(chance, 0.5, options.counted, 0.0))  # noqa: E731
         print_table(words, chance, made, counted, (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95), options)
+
+
+def print_examples(
+    chance: np.random.Generator,
+    make: Callable[[float], Set],
+    confusion: NDArray[np.int64],
+    shares: tuple[float, ...],
+    by_hand: int,
+) -> None:
+    """What is said of one set of each share, beside its own true share."""
+    print("\none set each\n")
+    print(f"| true share | {' | '.join(KINDS)} |")
+    print("| ---: |" + " ---: |" * len(KINDS))
+    for share in shares:
+        probabilities, truth = make(share)
+        found = intervals(chance, probabilities, truth, confusion, by_hand)
+        cells = (f"{100 * each.value:.1f} % [{100 * each.low:.1f}, {100 * each.high:.1f}]" for _, each in found)
+        print(f"| {100 * truth.mean():.1f} % | {' | '.join(cells)} |", flush=True)
 
 
 def print_table(
@@ -135,22 +156,21 @@ def intervals(
     truth: NDArray[np.int_],
     confusion: NDArray[np.int64],
     by_hand: int,
-) -> Iterator[tuple[str, Bounds]]:
+) -> Iterator[tuple[str, Share | Rate]]:
     """Of the second class's share, by each kind."""
     answers = np.bincount(probabilities.argmax(axis=1), minlength=2)
-    raw = wilson(int(answers[1]), len(truth))
-    yield "raw", (raw.low, raw.high)
+    yield "raw", wilson(int(answers[1]), len(truth))
     corrected = rogan_gladen(answers, confusion)
-    yield "counted errors", (corrected[1].low, corrected[1].high) if corrected else (0.0, 0.0)
+    yield "counted errors", corrected[1] if corrected else NOTHING
     shifted = em_prior_shift(probabilities, confusion.sum(axis=1))
-    yield "probabilities", (shifted[1].low, shifted[1].high) if shifted else (0.0, 0.0)
+    yield "probabilities", shifted[1] if shifted else NOTHING
     sample = draw(answers_for(False, NAMES), probabilities, by_hand, int(chance.integers(2**31)))
     scores, said = probabilities[sample.rows, 1], truth[sample.rows].astype(np.float64)
     labels = HandLabels(scores, said, sample.stratum, sample.sizes.astype(np.float64))
     powered = prediction_powered(float(probabilities[:, 1].mean()), labels)
-    yield "hand labels", (powered.low, powered.high) if powered else (0.0, 1.0)
-    plain = wilson(int(truth[chance.choice(len(truth), by_hand, replace=False)].sum()), by_hand)
-    yield "plain sample", (plain.low, plain.high)
+    assert powered is not None
+    yield "hand labels", powered
+    yield "plain sample", wilson(int(truth[chance.choice(len(truth), by_hand, replace=False)].sum()), by_hand)
 
 
 if __name__ == "__main__":

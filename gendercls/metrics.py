@@ -105,7 +105,7 @@ def expected_calibration_error(bins: list[Bin]) -> CalibrationError:
 
     low, high = (2 * value - bound for bound in np.percentile(drawn(accuracy), (97.5, 2.5)))
     by_chance = float(np.percentile(drawn(np.clip(confidence, 0, 1)), 95))
-    return CalibrationError(value, max(0.0, min(value, float(low))), max(value, float(high)), by_chance)
+    return CalibrationError(value, max(0.0, min(value, float(low))), min(1.0, max(value, float(high))), by_chance)
 
 
 def _below(of: NDArray[np.floating], values: NDArray[np.floating]) -> NDArray[np.intp]:

@@ -20,6 +20,7 @@ from gendercls.answers import Answers, IndependentAnswers, answers_for
 from gendercls.errors import DamagedRowError, GenderclsError, OutputError
 from gendercls.labels import DEFAULT_CLASSES, ClassRule
 from gendercls.rows import NO_FACE, NOT_A_PHOTO, UNCERTAIN, Columns, Row, read_records
+from gendercls.sources.reach import is_url
 
 _REMEDY = "restore the file from a copy, or classify the photos again"
 _ESCAPED = re.compile(rb"\\x([89a-f][0-9a-f])")  # as rows write bytes that are not UTF-8
@@ -30,7 +31,8 @@ class RunRecord:
     """What ``preds.csv.run.json`` says of the run; what a file of an earlier format does not say is empty or None.
 
     counted: how often the model took each class for another, int64 ``[K, K]``, truth by answer, on the photos that
-    counted_on names. labels_sha256: of what the labels said. batch_size: only where bits depend on it.
+    counted_on names. labels_sha256: of what the labels said; labels_weighted: whether they stood for others too, drawn
+    unevenly. batch_size: only where bits depend on it.
     """
 
     inputs: tuple[str, ...]
@@ -39,6 +41,7 @@ class RunRecord:
     face_model: str
     face_model_sha256: str
     labels_sha256: str
+    labels_weighted: bool
     device: str
     precision: str
     threshold: float
@@ -199,7 +202,8 @@ def root_of(preds: Predictions, photos: Path | None) -> bytes:
             do="name their folder with --photos",
         )
     inputs = preds.record.inputs
-    return os.fsencode(inputs[0]) if len(inputs) == 1 and os.path.isdir(inputs[0]) else b""
+    is_one_folder = len(inputs) == 1 and (os.path.isdir(inputs[0]) or is_url(inputs[0]))
+    return os.fsencode(inputs[0]) if is_one_folder else b""
 
 
 def part_of(path: Path) -> Path:
@@ -278,6 +282,7 @@ def _read_record(path: Path) -> RunRecord | None:
             face_model=str(detector.get("file", "")),
             face_model_sha256=str(detector.get("sha256", "")),
             labels_sha256=str(labels.get("sha256", "")),
+            labels_weighted=bool(labels.get("weighted")),
             device=str(options["device"]),
             precision=str(options["precision"]),
             threshold=float(options["confidence_threshold"]),

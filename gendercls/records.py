@@ -6,6 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+FORMULA = ("=", "+", "-", "@")
+"""What a spreadsheet takes for the beginning of one."""
+
+
+def defused(word: str) -> str:
+    """A word that a spreadsheet would take for a formula gets a leading ``'``."""
+    # A word that has such quotes already gets one more, so that taking one away always gives the word back.
+    return "'" + word if word.lstrip("'").startswith(FORMULA) else word
+
+
+def plain(word: str) -> str:
+    """The word that was defused."""
+    return word[1:] if word.startswith("'") and word.lstrip("'").startswith(FORMULA) else word
+
 
 def to_line(fields: Sequence[str]) -> str:
     """One CSV line. Quoted wherever a field holds ``,`` ``"`` CR or LF; Python's own csv leaves a lone CR bare."""

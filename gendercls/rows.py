@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from gendercls.answers import Answers, IndependentAnswers
+from gendercls.answers import Answers
 from gendercls.errors import DamagedRowError
-from gendercls.records import to_line
+from gendercls.records import FORMULA, defused, plain, to_line
 
 NOT_A_PHOTO = "not a photo"
 UNCERTAIN = "uncertain"
 NO_FACE = "no face"
 _NO_CLASS = (UNCERTAIN, NO_FACE, "")
 _FACE_COLUMNS = ("face", "x", "y", "w", "h", "face_confidence")
-_NUMBER = re.compile(r"0\.[0-9]{6}|1\.0{6}")
-_WHOLE = re.compile("0|[1-9][0-9]*")
-_FORMULA = ("=", "+", "-", "@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,38 +78,13 @@ class Columns:
         face = _face(fields[1:first]) if self.has_faces else ()
         label, confidence, *probabilities = fields[first:last]
         truth, correct = fields[last : last + 2] if self.has_truth else ("", "")
-        label, truth = _plain(label), _plain(truth)
+        label, truth = plain(label), plain(truth)
         if label not in _NO_CLASS:
             self.answers.classes_in(label)
         if truth:
             self.answers.classes_in(truth)
-        answer = tuple(probabilities) if confidence else ()
-        return Row(fields[0], label, confidence, answer, truth, correct, _plain(fields[-1]), face)
-
-    def could_write(self, row: Row) -> bool:
-        """Whether a run writes such a row: an answer, a reason or no face, and what follows from that."""
-        is_face = row.face[:1] != ("0",) and len(row.face) in (0, len(_FACE_COLUMNS))
-        if not (is_face if row.label != NO_FACE else row.face == ("0",)):
-            return False
-        numbers = (row.confidence, *row.probabilities, *row.face[5:])
-        if not all(map(_NUMBER.fullmatch, filter(None, numbers))) or not all(map(_WHOLE.fullmatch, row.face[:5])):
-            return False
-        score = str(int(row.label == row.truth)) if row.truth else ""
-        if row.correct != score and (row.correct or not self.has_faces):  # several faces have one truth, and no score
-            return False
-        if row.confidence:
-            return not row.error and "" not in row.probabilities and self._follows(row)
-        return row.label == ("" if row.error else NO_FACE)
-
-    def _follows(self, row: Row) -> bool:
-        """Whether the label of a row with an answer is what its numbers say; as texts they have the same order."""
-        is_independent, most = isinstance(self.answers, IndependentAnswers), max(row.probabilities)
-        if not row.label or (row.confidence != most and not is_independent):
-            return False
-        if row.label == UNCERTAIN:
-            return True
-        likely = [number for number, p in enumerate(row.probabilities) if p >= ("0.5" if is_independent else most)]
-        return self.answers.classes_in(row.label) == (likely if is_independent else likely[:1])
+        answer = tuple(probabilities) if confidence or any(probabilities) else ()
+        return Row(fields[0], label, confidence, answer, truth, correct, plain(fields[-1]), face)
 
 
 def _face(fields: Sequence[str]) -> tuple[str, ...]:
@@ -126,17 +97,7 @@ def _face(fields: Sequence[str]) -> tuple[str, ...]:
 
 def path_field(path: str) -> str:
     """A path as the CSV has it: one that a spreadsheet would take for a formula gets ``./`` before it."""
-    return "./" + path if path.startswith(_FORMULA) else path
-
-
-def defused(word: str) -> str:
-    """A word that a spreadsheet would take for a formula gets a leading ``'``."""
-    # A word that has such quotes already gets one more, so that taking one away always gives the word back.
-    return "'" + word if word.lstrip("'").startswith(_FORMULA) else word
-
-
-def _plain(word: str) -> str:
-    return word[1:] if word.startswith("'") and word.lstrip("'").startswith(_FORMULA) else word
+    return "./" + path if path.startswith(FORMULA) else path
 
 
 def encode(fields: Sequence[str]) -> bytes:

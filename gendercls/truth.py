@@ -16,7 +16,7 @@ from gendercls.sources import Photo, readable_name
 
 
 class TruthTable:
-    """Labels matched to photos; counts how that went.
+    """Labels matched to photos; counts how that went. Their weights are not used: has_weights tells of them.
 
     Args:
         path: a label file or folder.
@@ -25,12 +25,19 @@ class TruthTable:
         split: keep only photos of this part of the labels' split.
 
     Raises:
-        LabelError: the labels cannot be read, do not have what the classes need, or have no such split.
+        LabelError: the labels cannot be read, are of faces, do not have what the classes need, or have no such split.
     """
 
     def __init__(self, path: Path, classes: tuple[ClassRule, ...], *, independent: bool, split: str | None) -> None:
         labels = read_labels(path)
+        if labels.of_faces:
+            raise LabelError(
+                "these labels are of faces, and here those of photos are needed",
+                where=str(path),
+                do="give them to gendercls report or gendercls compare",
+            )
         self.source = labels.source
+        self.has_weights = labels.weight is not None
         self.path = path
         self.split = split
         answers = answers_for(independent, [rule.name for rule in classes])

@@ -197,7 +197,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path, umask: int, chos
 def test_rows_are_private_until_all_are_there(tmp_path: Path, umask: int) -> None:
     """The unfinished CSV is, also after a retry; the finished one and its record have the mode that the umask gives."""
     columns = Columns(answers_for(False, ("female", "male")), has_truth=False)
-    journal = Journal(tmp_path / "o.csv", columns, {"inputs": ["photos"]})
+    journal = Journal(tmp_path / "o.csv", columns, {"inputs": ["photos"]}, 0.0)
     journal.begin(restart=False, force=False)
     journal.append([Row("a.jpg", "", "", (), error="empty file")])
     assert mode(journal.part) == 0o600

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats as scipy_stats
 
 from gendercls.shares import HandLabels, em_prior_shift, prediction_powered, rogan_gladen
 
@@ -57,6 +58,7 @@ def test_the_interval_holds_the_truth() -> None:
         ([5, 5], [[1, 9], [9, 1]]),
         ([5, 5], [[0, 0], [1, 9]]),
         ([5, 5, 5], [[10, 10, 10]] * 3),
+        ([30, 40, 30], [[50, 45, 5], [30, 40, 30], [0, 10, 90]]),  # the second answer is given to the first class more
         ([30, 60, 10], [[0, 10, 0], [10, 0, 0], [0, 0, 10]]),  # classes that change places
         ([4700, 300], [[535, 50], [58, 607]]),  # the first one's errors alone would give 400
         ([100, 0], [[535, 50], [58, 607]]),
@@ -80,6 +82,34 @@ def test_the_same_interval_comes_out_twice() -> None:
     assert rogan_gladen(*arguments) == rogan_gladen(*arguments)
 
 
+def test_errors_that_are_known_leave_the_answers_interval() -> None:
+    """Of countless labelled photos elsewhere: the interval of the answers (Agresti & Coull), each end corrected."""
+    answers, total, right = 300, 1000, (0.95, 0.85)
+    counts = [[right[0], 1 - right[0]], [1 - right[1], right[1]]]
+    found = rogan_gladen(np.array([total - answers, answers]), (1e12 * np.array(counts)).astype(np.int64))
+    assert found is not None
+    squared = 1.959963984540054**2
+    centre = (answers + squared / 2) / (total + squared)
+    half = np.sqrt(squared * centre * (1 - centre) / (total + squared))
+    ends = ((centre + sign * half + right[0] - 1) / (sum(right) - 1) for sign in (-1, 1))
+    assert (found[1].low, found[1].high) == pytest.approx(tuple(ends), abs=1e-5)
+
+
+@pytest.mark.parametrize(("share", "right"), [(0.9, (30, 24)), (0.1, (25, 28)), (0.5, (27, 27))])
+def test_few_counted_errors_widen_the_interval_to_one_side(share: float, right: tuple[int, int]) -> None:
+    """It is much what Bayes' rule gives, of 30 photos of each class and flat priors: off by a few points at most."""
+    chance, draws = np.random.default_rng(2), 200_000
+    negative, positive = (chance.beta(count + 1, 31 - count, draws) for count in right)
+    answered = round(2000 * (share * right[1] / 30 + (1 - share) * (1 - right[0] / 30)))
+    answers = chance.beta(answered + 1, 2001 - answered, draws)
+    shares = np.clip((answers + negative - 1) / (negative + positive - 1), 0, 1)
+    found = rogan_gladen(
+        np.array([2000 - answered, answered]), np.array([[right[0], 30 - right[0]], [30 - right[1], right[1]]])
+    )
+    assert found is not None
+    assert (found[1].low, found[1].high) == pytest.approx(tuple(np.percentile(shares, (2.5, 97.5))), abs=0.03)
+
+
 # --- by the probabilities ---------------------------------------------------------------------------------------
 
 
@@ -99,6 +129,17 @@ def test_shifted_classes_are_found_again() -> None:
         assert found[0].value + found[1].value == pytest.approx(1)
         held += found[1].low <= 0.15 <= found[1].high
     assert 0.92 * 400 <= held <= 0.98 * 400
+
+
+def test_what_is_unknown_of_the_shares_before_is_counted_in() -> None:
+    """Where probabilities were calibrated on 60 photos, the interval holds the share as often, and is wider for it."""
+    chance, held, sets = np.random.default_rng(8), 0, 300
+    for _ in range(sets):
+        before = chance.binomial(60, 0.5)
+        found = em_prior_shift(calibrated(chance, chance.random(4000) < 0.5, 0.5), np.array([60 - before, before]))
+        assert found is not None
+        held += found[1].low <= 0.5 <= found[1].high
+    assert 0.92 * sets <= held <= 0.985 * sets
 
 
 def test_probabilities_that_shift_nothing() -> None:
@@ -139,6 +180,41 @@ def test_hand_labels_are_right_whatever_the_model_says() -> None:
             width += (found.high - found.low) / sets
         assert 0.92 * sets <= held <= 0.985 * sets, sign
         assert width < 0.11  # a plain sample of 160 has 0.14
+
+
+@pytest.mark.parametrize("unknown", [0, 0.4])
+def test_without_strata_it_is_the_regression_estimate(unknown: float) -> None:
+    """One sample of 60 of 500, some of which nobody can determine: Cochran's sections 7.3 and 6.4, of the logit."""
+    chance = np.random.default_rng(9)
+    scores = chance.random(500)
+    truth = (chance.random(500) < scores).astype(float)
+    truth[chance.random(500) < unknown * 2 * scores] = np.nan  # more of those that the model finds likely
+    chosen = chance.choice(500, 60, replace=False)
+    said, score = truth[chosen], scores[chosen]
+    found = prediction_powered(scores.mean(), HandLabels(score, said, np.zeros(60, int), np.array([500.0])))
+    assert found is not None
+    known, said = ~np.isnan(said), np.nan_to_num(said)
+    slope = np.clip(np.cov(known * (said - found.value), score)[0, 1] / score.var(ddof=1), 0, 1)
+    value = (said.mean() + slope * (scores.mean() - score.mean())) / known.mean()
+    residuals = known * (said - value) - slope * score
+    error = np.sqrt(residuals.var(ddof=1) / 60 * (1 - 60 / 500)) / known.mean()
+    half = scipy_stats.t.ppf(0.975, 59) * error / (value * (1 - value))
+    expected = 1 / (1 + np.exp(-(np.log(value / (1 - value)) + half * np.array([-1, 1]))))
+    assert found.value == pytest.approx(value, abs=1e-4)
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=2e-4)
+
+
+def test_strata_are_weighted_by_their_sizes() -> None:
+    """Of a model that says nothing: the strata's means, by how many photos they stand for (Cochran, section 5.4)."""
+    truth = np.array([1, 0, 1, 1, 0, 0, 0, 1], float)
+    labels = HandLabels(np.full(8, 0.5), truth, np.repeat([0, 1], 4), np.array([300.0, 100.0]))
+    found = prediction_powered(0.5, labels)
+    assert found is not None
+    assert found.value == pytest.approx(0.75 * 3 / 4 + 0.25 * 1 / 4)
+    unknown = HandLabels(labels.scores, np.where(np.arange(8) == 1, np.nan, truth), labels.stratum, labels.sizes)
+    found = prediction_powered(0.5, unknown)
+    assert found is not None
+    assert found.value == pytest.approx((0.75 * 3 / 4 + 0.25 * 1 / 4) / (1 - 0.75 / 4))
 
 
 def test_who_labels_all_knows_all() -> None:

@@ -24,7 +24,7 @@ from gendercls.images import decode_with_size, fit, to_array
 from gendercls.machine import available_cores, has_fast_int8
 from gendercls.modelfile import ModelFile, Precision, read_model_file, shipped_model, shipped_models
 from gendercls.rows import NO_FACE, UNCERTAIN
-from gendercls.sources import Photo, PhotoFile, read_ahead, readable_name
+from gendercls.sources import READERS, Photo, PhotoFile, Readers, read_ahead, readable_name
 from gendercls.spec import ModelSpec
 
 AnyPhoto = str | os.PathLike[str] | bytes | NDArray[np.uint8] | Photo
@@ -201,9 +201,14 @@ class Classifier:
 
     def chunks(self, photos: Iterable[Photo]) -> Iterator[list[tuple[Photo, list[Prediction]]]]:
         """As `predict`, a batch of photos at a time, each photo with its predictions."""
-        photos = read_ahead(photos)
+        readers = Readers(READERS)
         return in_order(
-            self._chunk, photos, size=self.session.batch_size, jobs=self.jobs, held=lambda photo: photo.held
+            self._chunk,
+            read_ahead(photos, readers),
+            size=self.session.batch_size,
+            jobs=self.jobs,
+            held=lambda photo: photo.held,
+            give_up=readers.close,
         )
 
     def one(self, photo: Photo) -> list[tuple[Photo, list[Prediction]]]:

@@ -1,72 +1,66 @@
-"""Whether each row of a CSV follows from its own numbers: what can be checked without a photo or a model."""
+"""Whether a photo's rows follow from their own numbers: what can be checked without the photo or the model."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gendercls.answers import Answers, IndependentAnswers
-from gendercls.preds import Predictions
-from gendercls.rows import NO_FACE, UNCERTAIN, Row
+from gendercls.rows import NO_FACE, UNCERTAIN, Columns, Row
 
-_SHARE = re.compile(r"[01]\.\d{6}")
+_SHARE = re.compile(r"0\.[0-9]{6}|1\.0{6}")
+_WHOLE = re.compile(r"0|[1-9][0-9]*")
 
 
-def contradictions(preds: Predictions, answers: Answers, threshold: float) -> Iterator[tuple[str, str]]:
-    """The paths of the rows that say what does not follow from their own numbers, and what that is.
+def contradictions(
+    rows: Sequence[Row], columns: Columns, threshold: float, *, may_be_torn: bool = False
+) -> Iterator[str]:
+    """What the rows of one photo say that does not follow from their own numbers: one fault of each, at most.
 
     Args:
-        answers: how the model's probabilities are read.
         threshold: the confidence below which a row is uncertain.
+        may_be_torn: whether the photo may have had more rows.
     """
-    known = np.nan_to_num(preds.probabilities)
-    labels, confidence = answers.labels(known), answers.confidence(known).tolist()
-    is_whole = _is_whole(answers, preds.probabilities)
-    for numbers in preds.photos:
-        rows = [preds.rows[number] for number in numbers]
-        if preds.columns.has_faces and (fault := _fault_of_faces(rows)):
-            yield rows[0].path, fault
-        for number, row in zip(numbers, rows, strict=True):
-            label = labels[number] if preds.confidence[number] >= threshold else UNCERTAIN
-            fault = (
-                _fault_of_answer(row, preds.probabilities[number], label, confidence[number], is_whole[number])
-                if preds.has_answer[number]
-                else _fault_without_answer(row, preds.probabilities[number])
-            )
-            if fault := fault or _fault_of_score(row, rows, has_faces=preds.columns.has_faces):
-                yield row.path, fault
+    if columns.has_faces and (fault := _fault_of_faces(rows)):
+        yield fault
+    for row in rows:
+        fault = _fault_of_answer(row, columns.answers, threshold) if row.confidence else _fault_without_answer(row)
+        is_scored = not columns.has_faces or (len(rows) == 1 and len(row.face) > 1)
+        if not fault and (row.correct or not (columns.has_faces and may_be_torn)):
+            fault = _fault_of_score(row, is_scored=is_scored)
+        if fault:
+            yield fault
 
 
-def _is_whole(answers: Answers, probabilities: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which rows' probabilities sum to 1 but for their rounding, where they have to."""
+def sums(rows: Sequence[Row], answers: Answers) -> Iterator[str]:
+    """Where probabilities that have to sum to 1 do not, but for their rounding: an edit, or a fault of the model."""
     if isinstance(answers, IndependentAnswers):
-        return np.ones(len(probabilities), np.bool_)
-    rounding = 1e-6 * probabilities.shape[1]
-    whole: NDArray[np.bool_] = np.abs(probabilities.sum(axis=1) - 1) <= rounding
-    return whole
+        return
+    for row in rows:
+        total = sum(map(float, row.probabilities))
+        if row.probabilities and abs(total - 1) > 1e-6 * len(row.probabilities):
+            yield f"has probabilities that sum to {total:.6f}"
 
 
-def _fault_of_answer(
-    row: Row, probabilities: NDArray[np.float64], label: str, confidence: float, is_whole: np.bool_
-) -> str:
+def _fault_of_answer(row: Row, answers: Answers, threshold: float) -> str:
     if row.error:
-        return f"has probabilities and an error: {row.error}"
-    if row.probabilities != tuple(f"{probability:.6f}" for probability in probabilities):
+        return f"has probabilities and an error: {row.error!r}"
+    if not all(map(_SHARE.fullmatch, row.probabilities)):
         return "has a probability that is not written with 6 decimals"
-    if not is_whole:
-        return f"has probabilities that sum to {probabilities.sum():.6f}"
+    probabilities = np.array([row.probabilities], np.float64)
+    confidence = answers.confidence(probabilities)[0]
     if row.confidence != f"{confidence:.6f}":
-        return f"has the confidence {row.confidence}; its probabilities give {confidence:.6f}"
+        return f"has the confidence {row.confidence!r}; its probabilities give {confidence:.6f}"
+    label = answers.labels(probabilities)[0] if confidence >= threshold else UNCERTAIN
     if row.label != label:
         return f"has the label {row.label or 'of none'!r}; its probabilities give {label!r}"
     return ""
 
 
-def _fault_without_answer(row: Row, probabilities: NDArray[np.float64]) -> str:
-    if not np.isnan(probabilities).all():
+def _fault_without_answer(row: Row) -> str:
+    if row.probabilities:
         return "has probabilities and no confidence"
     if row.label == NO_FACE and row.face == ("0",) and not row.error:
         return ""
@@ -75,16 +69,14 @@ def _fault_without_answer(row: Row, probabilities: NDArray[np.float64]) -> str:
     return "" if row.error else "has neither an answer nor an error"
 
 
-def _fault_of_score(row: Row, rows: list[Row], *, has_faces: bool) -> str:
-    """Of ``correct``: with faces, a truth is that of a photo's only face."""
-    is_scored = row.truth != "" and (not has_faces or (len(rows) == 1 and len(row.face) > 1))
-    correct = str(int(row.label == row.truth)) if is_scored else ""
+def _fault_of_score(row: Row, *, is_scored: bool) -> str:
+    correct = str(int(row.label == row.truth)) if is_scored and row.truth else ""
     if row.correct != correct:
-        return f"has {row.correct or 'nothing'} as correct, where it should have {correct or 'nothing'}"
+        return f"has {row.correct!r} as correct, where it should have {correct!r}"
     return ""
 
 
-def _fault_of_faces(rows: list[Row]) -> str:
+def _fault_of_faces(rows: Sequence[Row]) -> str:
     faces = [row.face for row in rows]
     if faces == [()]:
         return "" if rows[0].error else "has neither a face nor an error"
@@ -94,6 +86,8 @@ def _fault_of_faces(rows: list[Row]) -> str:
         return "has rows with a face and rows without"
     if [face[0] for face in faces] != [str(number) for number in range(1, len(faces) + 1)]:
         return f"has faces numbered {', '.join(face[0] for face in faces)}"
+    if not all(_WHOLE.fullmatch(number) for face in faces for number in face[1:5]):
+        return "has a box that is not in whole numbers"
     if not all(_SHARE.fullmatch(face[5]) for face in faces):
         return "has a face_confidence that is no share of 6 decimals"
     boxes = [tuple(map(int, face[1:5])) for face in faces]

@@ -63,7 +63,8 @@ def merge(parts: Sequence[Path], out: Path, *, force: bool, command: str = "") -
         header = _header(read[0].path)
         columns = _columns(header, read[0])
         rows = [_by_photo(file, columns, part) for file, part in zip(files, read, strict=True)]
-        journal = Journal(out, columns, read[0].identity)
+        threshold = float(read[0].identity["options"]["confidence_threshold"])
+        journal = Journal(out, columns, read[0].identity, threshold)
         stack.callback(journal.close)
         journal.begin(restart=True, force=force)
         done = failed = 0

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
+from gendercls.classify.consistency import contradictions
 from gendercls.errors import DamagedRowError, OutputError
 from gendercls.modelfile import Precision
 from gendercls.rows import Columns, Row, encode, read_records
-from gendercls.wholefile import mode_of_next, open_private, publish, whole_file
+from gendercls.wholefile import is_no_file, mode_of_next, open_private, publish, whole_file
 
 FORMAT = (1, 3)
 
@@ -45,16 +46,18 @@ class Journal:
         out: the CSV's final path.
         columns: its columns.
         identity: what the run is, plain JSON values; a run that goes on must have the same.
+        threshold: the confidence below which its rows are uncertain.
 
     Only one process at a time can hold it; the lock dies with the process.
     """
 
-    def __init__(self, out: Path, columns: Columns, identity: dict[str, Any]) -> None:
+    def __init__(self, out: Path, columns: Columns, identity: dict[str, Any], threshold: float) -> None:
         self.out = out
         self.part = out.with_name(out.name + ".part")
         self.record = out.with_name(out.name + ".run.json")
         self.columns = columns
         self.identity = {"format": list(FORMAT), **identity}
+        self.threshold = threshold
         self._file: BinaryIO | None = None
         self._synced = time.monotonic()
         self.damage = ""
@@ -187,15 +190,17 @@ class Journal:
         begin = end = len(encode(self.columns.header()))
         for fields, after in self._records():
             row = self._row(fields, after - end)
-            if not row.is_first and (not rows or row.path != rows[0].path or row.face[0] != str(len(rows) + 1)):
-                raise self._damaged(fields, f"face {row.face[0]} does not follow on the one before it")
+            if not row.is_first and (not rows or row.path != rows[0].path):
+                raise self._damaged(fields, f"face {row.face[0]} does not follow on another of its photo")
             if row.is_first and rows:
+                self._check(rows, written)
                 yield rows, written, begin
                 rows, written, begin = [], [], end
             end = after
             rows.append(row)
             written.append(fields)
         if rows:
+            self._check(rows, written, may_be_torn=not self.is_finished)
             yield rows, written, begin
 
     def _records(self) -> Iterator[tuple[list[str], int]]:
@@ -219,15 +224,18 @@ class Journal:
             raise DamagedRowError("the CSV is cut off within its last row", where=str(self.out))
 
     def _row(self, fields: Sequence[str], size: int) -> Row:
-        """The row of a line of that many bytes, which has to be one that `append` wrote, since it may stay."""
+        """The row of a line of that many bytes, which has to be as `append` writes it, since it may stay."""
         try:
             row = self.columns.row(fields)
-            is_as_written = self.columns.fields(row) == list(fields) and len(encode(fields)) == size
-            if not is_as_written or not self.columns.could_write(row):
+            if self.columns.fields(row) != list(fields) or len(encode(fields)) != size:
                 raise ValueError("no run writes it so")
         except ValueError as error:
             raise self._damaged(fields, str(error)) from None
         return row
+
+    def _check(self, rows: PhotoRows, written: list[list[str]], *, may_be_torn: bool = False) -> None:
+        for fault in contradictions(rows, self.columns, self.threshold, may_be_torn=may_be_torn):
+            raise self._damaged(written[0], f"it {fault}")
 
     def _damaged(self, fields: Sequence[str], why: str) -> DamagedRowError:
         return DamagedRowError(
@@ -312,10 +320,14 @@ def check_folder(out: Path) -> None:
         problem, do = "the output's folder does not exist", "make it, or choose another --out"
     elif os.path.isdir(out):
         problem, do = "the output is a folder", f"name a file in it, as in --out {out / 'preds.csv'}"
+    elif is_no_file(out):
+        problem, do = "the output is no file", "name one, as in --out preds.csv"
     elif not os.access(out.parent, os.W_OK):
         problem, do = "the output's folder is not writable", "make it writable, or choose another --out"
     elif len(os.fsencode(out.name)) > _LONGEST_NAME:
         problem, do = "the output's name is too long", f"choose one of at most {_LONGEST_NAME} bytes"
+    elif odd := next((path for path in files_of(out) if path != out and (path.is_symlink() or is_no_file(path))), None):
+        problem, do = f"{odd.name}, which belongs to the output, is no file", "take it away, or choose another --out"
     else:
         return
     raise OutputError(problem, where=str(out), do=do)

@@ -24,13 +24,15 @@ def in_order(
     size: int,
     jobs: int,
     held: Callable[[Item], int] = lambda _: 0,
+    give_up: Callable[[], None] = lambda: None,
 ) -> Iterator[list[Answer]]:
     """The answers to chunks of ``size`` items, in order, from ``jobs`` threads.
 
     At most `IN_FLIGHT` chunks a thread are under way, however long ``items`` is, and fewer and smaller ones where the
     items come with more bytes than `MOST_HELD`. An error in ``work`` is raised here, in its chunk's turn.
 
-    held: how many bytes an item keeps in memory until it has been worked on.
+    held: how many bytes an item keeps in memory until it has been worked on. give_up: called at the end, also at one
+    that comes early; frees the threads that wait for an item's content.
     """
     chunks = chunks_of(iter(items), size, held)
     window: deque[tuple[Future[list[Answer]], int]] = deque()
@@ -51,6 +53,7 @@ def in_order(
             in_memory -= bytes_held
             yield answers
     finally:
+        give_up()
         pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -132,7 +133,7 @@ def _classify(options: ClassifyOptions, report: Report, watch: Watch, listing: L
     if truth is not None:
         truth.check_belongs(listing)
     columns = Columns(classifier.spec.answers, truth is not None, options.faces)
-    journal = Journal(options.out, columns, _identity(options, classifier, truth))
+    journal = Journal(options.out, columns, _identity(options, classifier, truth), classifier.threshold)
     run = _Run(options, classifier, truth, listing, journal, watch)
     kept = run.retry(report) if options.retry_failed else run.go(report)
     return run.summary(watch.kept_at_first(kept))
@@ -170,6 +171,7 @@ def _identity(options: ClassifyOptions, classifier: Engine, truth: TruthTable | 
     detector = classifier.detector
     counted = next(iter(classifier.spec.figures), None)
     faces = {"min_face": classifier.min_face, "max_faces": classifier.max_faces} if detector else {}
+    weighted = {"weighted": True} if truth is not None and truth.has_weights else {}
     return {
         "inputs": list(options.photos),
         "model": {"file": classifier.model.path.name, "sha256": classifier.model.sha256},
@@ -177,7 +179,7 @@ def _identity(options: ClassifyOptions, classifier: Engine, truth: TruthTable | 
         "independent": classifier.spec.independent,
         "counted": {"on": counted.on, "confusion": counted.confusion} if counted else None,
         "face_model": {"file": detector.file.path.name, "sha256": detector.file.sha256} if detector else None,
-        "labels": {"source": truth.source, "sha256": truth.sha256} if truth else None,
+        "labels": {"source": truth.source, "sha256": truth.sha256, **weighted} if truth else None,
         "options": {
             "device": classifier.device,
             "precision": classifier.spec.precision,
@@ -286,17 +288,10 @@ class _Run:
             self.journal.close()
 
     def _retry(self, report: Report) -> int:
-        failed, photos = [], self.photos()
-        for photo, rows in self._paired(photos, self.journal.photos()):
-            if _has_failed(rows):
-                failed.append(photo)
-            else:
-                self._count_label(photo)
-        if self.journal.is_finished:
-            self._check_all_have_rows(photos)
-        meter = _Meter(report, lambda: iter(failed), 0)
+        failed = sum(map(_has_failed, self.journal.photos()))
+        meter = _Meter(report, lambda: range(failed), 0)
         again: deque[PhotoRows] = deque()
-        for chunk in self._answered(iter(failed), 0):
+        for chunk in self._answered(self._failed(), 0):
             again.extend(self._rows(photo, predictions) for photo, predictions in chunk)
             self.watch.reach(len(again), self.classifier.ahead)
             meter.tell_count(len(again))
@@ -311,10 +306,21 @@ class _Run:
             return fresh
 
         self.journal.rewrite(redo)
-        self.notes.append(f"retried what had failed: {mended:,} of {len(failed):,} have an answer now")
+        self.notes.append(f"retried what had failed: {mended:,} of {failed:,} have an answer now")
         if not self.journal.is_finished:
             self.notes.append("the run itself is not finished: repeat the command without --retry-failed to continue")
-        return self.tally.files - len(failed)
+        return self.tally.files - failed
+
+    def _failed(self) -> Iterator[Photo]:
+        """The photos whose rows failed, as they are listed: those that pass by come with their bytes."""
+        photos = self.photos()
+        for photo, rows in self._paired(photos, self.journal.photos()):
+            if _has_failed(rows):
+                yield photo
+            else:
+                self._count_label(photo)
+        if self.journal.is_finished:
+            self._check_all_have_rows(photos)
 
     def _answered(self, photos: Iterator[Photo], number: int) -> Iterator[list[tuple[Photo, list[Prediction]]]]:
         """The photos with their predictions, from that number on; one by one where the guard wants care."""
@@ -412,6 +418,7 @@ class _Run:
             model=self.classifier.model.label,
             threshold=self.classifier.threshold,
             label_source=truth.source if truth else "",
+            unweighted=truth is not None and truth.has_weights,
             label_matches=dict(truth.matches) if truth else {},
             unfamiliar=unfamiliar,
             corrected=corrected,
@@ -443,15 +450,16 @@ def _row(photo: Photo, prediction: Prediction, number: int, truth: str, is_score
 class _Meter:
     """Tells the caller how far the run is; counts the photos beside the work, where there is a way to."""
 
-    def __init__(self, report: Report, photos: Callable[[], Iterator[Photo]] | None, kept: int) -> None:
+    def __init__(self, report: Report, photos: Callable[[], Iterable[object]] | None, kept: int) -> None:
         self._report = report
         self._total: int | None = None
         self._recent = deque([(time.monotonic(), kept)], maxlen=64)
         if photos is not None:
             threading.Thread(target=self._count, args=(photos,), daemon=True).start()
 
-    def _count(self, photos: Callable[[], Iterator[Photo]]) -> None:
-        self._total = sum(1 for _ in photos())
+    def _count(self, photos: Callable[[], Iterable[object]]) -> None:
+        with suppress(GenderclsError):  # what ends this walk ends the one that works too
+            self._total = sum(1 for _ in photos())
 
     def tell(self, tally: Tally) -> None:
         self.tell_count(tally.files, tally.failed)

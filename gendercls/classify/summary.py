@@ -30,6 +30,7 @@ class Summary:
     kept: files whose rows an earlier run had written. seconds, unfamiliar: of this run alone; the second is the share
     of images that are unlike those the model was validated on, of those where that is known. corrected: each class's
     share if the classifier's errors are as frequent as where corrected_by says; empty where that cannot be said.
+    unweighted: whether the labels have weights, which scores do not count in.
     """
 
     out: Path
@@ -42,6 +43,7 @@ class Summary:
     model: str
     threshold: float
     label_source: str
+    unweighted: bool
     label_matches: dict[str, int]
     unfamiliar: Rate
     corrected: dict[str, Share]
@@ -75,7 +77,7 @@ class Summary:
             "corrected_shares": {name: asdict(share) for name, share in self.corrected.items()} or None,
             "corrected_by": self.corrected_by or None,
             "scores": scores.to_dict() if scores else None,
-            "labels": {"source": self.label_source, **self.label_matches} if self.label_source else None,
+            "labels": self._labels() if self.label_source else None,
             "unfamiliar": asdict(self.unfamiliar) if self.unfamiliar.total else None,
             "device": self.device,
             "precision": self.precision,
@@ -87,6 +89,9 @@ class Summary:
         }
         # A name that is not UTF-8 becomes JSON's own \\u.
         return json.dumps(without_nan(content), ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+    def _labels(self) -> dict[str, object]:
+        return {"source": self.label_source, "unweighted": self.unweighted, **self.label_matches}
 
 
 Report = Callable[[Progress], None]

@@ -6,14 +6,14 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from gendercls.classify.classifier import Classifier, Prediction
-from gendercls.classify.consistency import contradictions
+from gendercls.classify.consistency import contradictions, sums
 from gendercls.classify.relisted import Pair, if_newer, list_again
 from gendercls.classify.summary import Progress, Report
 from gendercls.classify.verdict import Verdict
@@ -80,8 +80,11 @@ def verify(options: VerifyOptions, report: Report) -> Verdict:
         gone=relisted.gone,
         added=relisted.added,
     )
-    for path, what in contradictions(preds, classifier.answers, record.threshold):
-        verdict.contradictory.add(path, what)
+    columns = replace(preds.columns, answers=classifier.answers)
+    for numbers in preds.photos:
+        rows = [preds.rows[number] for number in numbers]
+        for what in list(contradictions(rows, columns, record.threshold)) or sums(rows, columns.answers):
+            verdict.contradictory.add(rows[0].path, what)
     _compare(classifier, pairs, record, verdict, report)
     return verdict
 
@@ -206,7 +209,8 @@ def _difference(rows: Sequence[Row], predictions: Sequence[Prediction], names: S
 
 def _difference_of(row: Row, prediction: Prediction, names: Sequence[str]) -> _Difference:
     has_answer, face = bool(prediction.probabilities), prediction.face
-    is_of_kind = bool(row.confidence) == has_answer and (row.label == NO_FACE) == (prediction.label == NO_FACE)
+    is_answered = bool(row.confidence) == bool(row.probabilities) == has_answer
+    is_of_kind = is_answered and (row.label == NO_FACE) == (prediction.label == NO_FACE)
     # What follows the colon are a library's words, of which another version has others.
     if not is_of_kind or row.error.partition(":")[0] != prediction.error.partition(":")[0]:
         return _Difference(False, 0, f"says {_said(row)}; the model says {_says(prediction)}")

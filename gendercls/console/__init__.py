@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from gendercls.spec import ModelSpec
 
 stderr = Console(stderr=True, highlight=False, emoji=False)
+UNWEIGHTED = (
+    "the labels have weights, which are not used: what is said here is of the photos with a label, not of all "
+    "(gendercls report --labels uses them)"
+)
 PERCEIVED = "Labels say how a labeller would likely perceive a face, not anyone's gender."
 
 

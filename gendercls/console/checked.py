@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from gendercls.console import PERCEIVED, counted, live, note, one_line, stderr, warn
+from gendercls.console import PERCEIVED, UNWEIGHTED, counted, live, note, one_line, stderr, warn
 
 if TYPE_CHECKING:
     from gendercls.classify.verdict import Verdict
@@ -56,6 +56,8 @@ def show_comparison(found: Comparison) -> None:
         warn(f"{counted(found.conflicts, 'row')} with another truth in the second: not scored")
     if found.accuracy is not None:
         _show_accuracy(found.accuracy)
+        if found.unweighted:
+            warn(UNWEIGHTED)
     if found.slices and found.changed.count:
         stderr.print(_slices(found))
         if len(found.slices) > _SLICES:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from gendercls.console import (
     PERCEIVED,
+    UNWEIGHTED,
     attribute_table,
     counted,
     duration,
@@ -144,6 +145,8 @@ def _show_scores(scores: Scores, tally: Tally, summary: Summary) -> None:
         case AttributeScores():
             note(f"accuracy of one attribute: {mean_accuracy_text(scores.mean_accuracy, len(scores.attributes))}")
             stderr.print(attribute_table(scores.attributes))
+    if summary.unweighted:
+        warn(UNWEIGHTED)
     for match, words in (
         ("missing", "have no label"),
         ("ambiguous", "match several labels by file name, so none was taken"),

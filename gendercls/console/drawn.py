@@ -17,6 +17,6 @@ def show_sample(result: SampleResult, preds: Path) -> None:
     strata = "1 stratum" if result.strata == 1 else f"{result.strata} strata"
     left_out = f"; {counted(result.left_out, 'row')} without one left out" if result.left_out else ""
     note(f"drawn: {result.drawn:,} of {counted(result.answered, 'row')} with an answer, in {strata}{left_out}")
-    note(f"page: {result.out} ({result.size / 1e6:.1f} MB)")
+    note(f"page: {result.out} ({result.size / 1e3:,.0f} kB)")
     command = shlex.join(["gendercls", "report", str(preds), "--labels", result.labels_name])
     note(f"next: open it in a browser, label, save {result.labels_name}, then {command}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from rich.bar import Bar
@@ -11,7 +12,6 @@ from rich.text import Text
 from gendercls.console import PERCEIVED, note, one_line, stderr
 
 if TYPE_CHECKING:
-    from gendercls.metrics import Estimate
     from gendercls.report.measures import Measures
     from gendercls.report.run import ReportResult
     from gendercls.shares import Share
@@ -36,23 +36,29 @@ def show_report(result: ReportResult) -> None:
 
 
 def _shares(measures: Measures) -> Table:
+    """A line for each way to know a class's share."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("perceived as", ""):
+    for name in ("perceived as", "", ""):
         table.add_column(name)
-    kinds = [name for name in ("corrected", "by_hand") if any(getattr(s, name) is not None for s in measures.shares)]
-    for name in ("share", *(kind.replace("_", " ") for kind in kinds)):
-        table.add_column(name, justify="right")
+    for name in ("share", "95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
     for share in measures.shares:
-        best = share.by_hand or share.raw
-        bar = Bar(1.0, 0.0, best.value if share.raw.total else 0.0, width=_BAR)
-        cells = [_words(getattr(share, kind)) for kind in kinds]
-        table.add_row(Text(one_line(share.name)), bar, _words(share.raw), *cells)
+        name = one_line(share.name)
+        for kind, found in (("counted", share.raw), ("corrected", share.corrected), ("by hand", share.by_hand)):
+            if found is not None:
+                table.add_row(Text(name), kind, *_share_cells(found))
+                name = ""
     return table
 
 
-def _words(estimate: Rate | Share | Estimate | None) -> str:
-    if estimate is None or estimate.value != estimate.value:
-        return "–"
+def _share_cells(found: Rate | Share) -> tuple[Bar | str, str, str]:
+    if math.isnan(found.value):
+        return "", "–", "–"
+    bar = Bar(1.0, 0.0, found.value, width=_BAR)
+    return bar, f"{100 * found.value:.1f} %", f"{100 * found.low:.1f}–{100 * found.high:.1f}"
+
+
+def _words(estimate: Rate | Share) -> str:
     return f"{100 * estimate.value:.1f} % [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 

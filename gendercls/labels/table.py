@@ -161,11 +161,21 @@ class Labels:
     def _class_numbers(self, classes: tuple[ClassRule, ...]) -> NDArray[np.intp]:
         """As `assign`, but a column ``class`` whose words are class names speaks for itself."""
         names = [c.name for c in classes]
-        words = self.columns.get(CLASS_COLUMN)
-        if words is not None and set(np.unique(words)) - {"", UNDETERMINED} <= set(names):
+        words = self.columns.get(CLASS_COLUMN, np.array([], np.str_))
+        said = set(words.tolist()) - {"", UNDETERMINED}
+        if len(words) and said <= set(names):
             index = {name: number for number, name in enumerate(names)}
-            return np.array([index.get(word, -1) for word in words], np.intp)
-        return self.assign(classes)
+            return np.array([index.get(word, -1) for word in words.tolist()], np.intp)
+        try:
+            return self.assign(classes)
+        except LabelError:
+            if not said & set(names):
+                raise
+        raise LabelError(
+            f"the label {min(said - set(names))!r:.200} is none of the classes",
+            where=self.source,
+            do=f"mend it: the classes are {', '.join(names)}, and {UNDETERMINED} where nobody can tell",
+        )
 
     def _reader_for(self, classes: tuple[ClassRule, ...]) -> Callable[[str], Truth]:
         """`attribute`, with the rule shown that an unknown one stands in."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from gendercls.report.labelled import label_rows
+from gendercls.report.labelled import is_its_photo, label_rows
 from gendercls.report.pairs import Pairs
 from gendercls.rows import NO_FACE, NOT_A_PHOTO, UNCERTAIN, Row
 from gendercls.slices import LEAST_PHOTOS, Values
@@ -70,12 +70,14 @@ class Apart:
 class PairedTruth:
     """truth: of each pair that can be scored, else empty, ``[M]``. conflicts: pairs that have two truths.
 
-    attributes: values ``[M]`` to look at parts of the pairs by, empty where unknown.
+    attributes: values ``[M]`` to look at parts of the pairs by, empty where unknown. has_weights: whether the labels
+    were drawn unevenly.
     """
 
     truth: Values
     conflicts: int
     attributes: dict[str, Values]
+    has_weights: bool
 
 
 def word(row: Row) -> str:
@@ -140,19 +142,22 @@ def paired_truth(pairs: Pairs, labels: Path | None) -> PairedTruth:
         one = one if pairs.first.columns.has_truth else other
         other = other if pairs.second.columns.has_truth else one
     conflicts = (one != other) & (one != "") & (other != "")
-    is_scored = _is_scored(pairs)
+    if first.of_faces:
+        is_scored = _has_one_number(pairs)
+    else:  # also where one run has the truth of the other
+        is_scored = is_its_photo(pairs.first)[pairs.of_first] & is_its_photo(pairs.second)[pairs.of_second]
     attributes = {name: values[pairs.of_first] for name, values in first.attributes.items()}
-    return PairedTruth(np.where((one == other) & is_scored, one, ""), int((conflicts & is_scored).sum()), attributes)
+    return PairedTruth(
+        np.where((one == other) & is_scored, one, ""),
+        int((conflicts & is_scored).sum()),
+        attributes,
+        first.has_weights or second.has_weights,
+    )
 
 
-def _is_scored(pairs: Pairs) -> Bools:
-    """Whether a photo's truth is about both rows: with faces, about its only one."""
-    found = np.ones(len(pairs), np.bool_)
-    for preds, numbers in ((pairs.first, pairs.of_first), (pairs.second, pairs.of_second)):
-        if preds.columns.has_faces:
-            alone = [rows[0] for rows in preds.photos if len(rows) == 1 and len(preds.rows[rows[0]].face) > 1]
-            found &= np.isin(numbers, alone)
-    return found
+def _has_one_number(pairs: Pairs) -> Bools:
+    """Whether a face has the same number in both, so that a label of that number is about it."""
+    return np.array([one.face[:1] == other.face[:1] for one, other in pairs.rows], np.bool_)
 
 
 def is_right(rows: Iterable[Row], truth: Values) -> Bools:

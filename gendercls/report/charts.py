@@ -140,7 +140,8 @@ def interval_plot(key: str, title: str, rates: Sequence[tuple[str, Rate, bool]],
     marks = ticks(max(0.0, min(lowest, whole.low)), 1.0)
     x = _Axis(marks[0], 1.0, left, _WIDTH - _RIGHT - 44)
     parts = [element("line", class_="grid", x1=x.at(m), y1=_TOP - 6, x2=x.at(m), y2=height - _BOTTOM) for m in marks]
-    parts += [_below(x.at(mark), percent(mark), height) for mark in marks if mark <= 1]
+    named = [mark for mark in marks if mark <= 1][:: -1 if len(marks) <= 4 else -2]  # more run into each other
+    parts += [_below(x.at(mark), percent(mark), height) for mark in named]
     parts.append(_segment("kept", x.at(whole.value), _TOP - 6, x.at(whole.value), height - _BOTTOM))
     parts.append(_text("legend", x.at(whole.value), 16, f"all {percent(whole.value, 1)}", "middle"))
     for number, (name, rate, stands_out) in enumerate(rates):

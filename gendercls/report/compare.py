@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gendercls.errors import GenderclsError, OutputError
+from gendercls.errors import GenderclsError
 from gendercls.preds import Predictions, RunRecord, read_preds
-from gendercls.records import without_nan
+from gendercls.records import defused, without_nan
 from gendercls.report.agreement import (
     Apart,
     ChangedSlice,
@@ -28,9 +28,9 @@ from gendercls.report.agreement import (
     word,
 )
 from gendercls.report.pairs import Pairs, pair_rows
-from gendercls.rows import defused, encode
+from gendercls.rows import encode
 from gendercls.stats import Rate, wilson
-from gendercls.wholefile import whole_file
+from gendercls.wholefile import check_free, write_whole
 
 _HEADER = ("path", "face_first", "face_second", "label_first", "label_second", "confidence_first", "confidence_second")
 _OPTIONS = ("device", "precision", "threshold", "batch_size", "min_face", "max_faces", "split", "limit")
@@ -72,7 +72,7 @@ class Comparison:
     they say something else, be it another class, uncertain, failed or no face. failed_only_first, failed_only_second:
     failures that changed. words, labels: what the first says by what the second says, in counts; empty for independent
     attributes. shares: of each class. accuracy: None without truth. conflicts: rows for which the two have other
-    truths, which are not scored.
+    truths, which are not scored. unweighted: whether the labels have weights, which nothing here counts in.
     """
 
     first: Path
@@ -91,6 +91,7 @@ class Comparison:
     shares: dict[str, PairedRates]
     accuracy: PairedRates | None
     conflicts: int
+    unweighted: bool
     slices: list[ChangedSlice]
     out: Path | None
 
@@ -110,7 +111,7 @@ def compare(options: CompareOptions) -> Comparison:
         OutputError: a CSV is unfinished or damaged; what changed cannot be written, or would replace a file.
     """
     if options.out is not None:
-        _check_free(options.out, force=options.force)
+        check_free(options.out, "changed.csv", force=options.force)
     first, second = read_preds(options.first), read_preds(options.second)
     _check_same_classes(first, second)
     pairs = pair_rows(first, second)
@@ -143,6 +144,7 @@ def compare(options: CompareOptions) -> Comparison:
         shares=shares(pairs),
         accuracy=paired(right[is_scored], right_then[is_scored]) if is_scored.any() else None,
         conflicts=found.conflicts,
+        unweighted=found.has_weights,
         slices=changed_slices(found, changed, right, right_then),
         out=options.out,
     )
@@ -195,18 +197,6 @@ def _unpaired(preds: Predictions, numbers: NDArray[np.intp]) -> Unpaired:
     return Unpaired(len(numbers), preds.rows[numbers[0]].path if len(numbers) else "")
 
 
-def _check_free(out: Path, *, force: bool) -> None:
-    if not out.parent.is_dir():
-        problem, do = "the output's folder does not exist", "make it, or choose another --out"
-    elif out.is_dir():
-        problem, do = "the output is a folder", f"name a file in it, as in --out {out / 'changed.csv'}"
-    elif out.exists() and not force:
-        problem, do = "the output already exists", "choose another --out, or repeat with --force to replace it"
-    else:
-        return
-    raise OutputError(problem, where=str(out), do=do)
-
-
 def _write_changed(out: Path, pairs: Pairs, changed: NDArray[np.bool_], truth: NDArray[np.str_]) -> None:
     """Every changed prediction, in the order of the first CSV."""
     lines: list[tuple[str, ...]] = [(*_HEADER, "truth")]
@@ -215,12 +205,4 @@ def _write_changed(out: Path, pairs: Pairs, changed: NDArray[np.bool_], truth: N
         faces = (row.face[0] if row.face else "" for row in (one, other))
         said = (defused(word(row)) for row in (one, other))
         lines.append((one.path, *faces, *said, one.confidence, other.confidence, defused(str(truth[number]))))
-    try:
-        with whole_file(out) as file:
-            file.write(b"".join(map(encode, lines)))
-    except OSError as error:
-        raise OutputError(
-            f"the changed predictions cannot be written: {error.strerror}",
-            where=str(out),
-            do="free some disk, make the folder writable, or choose another --out",
-        ) from None
+    write_whole(out, b"".join(map(encode, lines)))

@@ -8,11 +8,13 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from gendercls.errors import PhotoError
-from gendercls.preds import Predictions, place_of
-from gendercls.report.labelled import Labelled
+from gendercls.places import photos_of
+from gendercls.preds import Predictions
+from gendercls.report.labelled import Labelled, disputed_rows
 from gendercls.report.markup import element
 from gendercls.report.page import paragraph, section
-from gendercls.report.thumbnails import SIDE, small
+from gendercls.report.thumbnails import SIDE, picture_of
+from gendercls.sources import Photo
 
 MOST = 12
 MOST_WRONG = 24
@@ -28,6 +30,7 @@ class Galleries:
 
     def __init__(self, preds: Predictions, labelled: Labelled, root: bytes | None) -> None:
         self._preds, self._labelled, self._root = preds, labelled, root
+        self._photos: dict[str, Photo] = {}
         self.pictures = self.missing = 0
         self._sections = list(self._made())
 
@@ -35,10 +38,13 @@ class Galleries:
         return self._sections
 
     def _made(self) -> Iterator[Element]:
-        preds, truth = self._preds, self._labelled.truth
+        preds = self._preds
         order = np.argsort(-preds.confidence, kind="stable")
         answered = [int(place) for place in order if preds.has_answer[place]]
-        wrong = [n for n in answered if truth[n] and preds.has_label[n] and preds.rows[n].label != truth[n]]
+        wrong = disputed_rows(preds, self._labelled)
+        surest, unsure = answered[:MOST], answered[: -MOST - 1 : -1]
+        if self._root is not None:
+            self._photos = photos_of([preds.rows[n] for n in (*wrong[:MOST_WRONG], *surest, *unsure)], self._root)
         if wrong:
             yield self._gallery(
                 "disputed",
@@ -49,8 +55,8 @@ class Galleries:
                 self._disputed,
             )
         if self._root is not None and answered:
-            yield self._gallery("surest", "The surest answers", "", answered[:MOST], self._plain)
-            yield self._gallery("unsure", "The least sure answers", "", answered[: -MOST - 1 : -1], self._plain)
+            yield self._gallery("surest", "The surest answers", "", surest, self._plain)
+            yield self._gallery("unsure", "The least sure answers", "", unsure, self._plain)
 
     def _gallery(
         self, key: str, title: str, words: str, places: Sequence[int], lines: Callable[[int], list[Element]]
@@ -67,7 +73,7 @@ class Galleries:
             return []
         row = self._preds.rows[place]
         try:
-            address = small(row, place_of(row.path, self._root))
+            address = picture_of(row, self._photos[row.path], SIDE)
         except PhotoError as error:
             self.missing += 1
             return [element("div", f"no picture: {error.what}", class_="no-picture")]

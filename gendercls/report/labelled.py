@@ -27,12 +27,14 @@ FOLDER = "folder"
 
 @dataclass(frozen=True)
 class Labelled:
-    """Of N rows. source: the labels, in words. truth: the label that would be right, empty where that is not known.
+    """Of N rows. source: the labels, in words. truth: the label that would be right, empty where that is not known, as
+    of a photo's faces where it has not just one.
 
     is_undetermined: bool ``[N]``, a labeller could not tell. attributes: values ``[N]`` of everything but the classes
     themselves, empty where unknown. weight: float64 ``[N]``, for how many photos a row stands that was drawn to be
     labelled by hand, NaN for all others; None where the labels have no weights. stratum: ``[N]``, where it was drawn.
-    matches: how many rows were matched by path, by name, or not.
+    matches: how many rows were matched by path, by name, or not. has_weights: whether the labels were drawn unevenly,
+    also where a CSV kept what they said and not their weights. of_faces: whether each face has a label of its own.
     """
 
     source: str
@@ -42,6 +44,8 @@ class Labelled:
     weight: NDArray[np.float64] | None = None
     stratum: Values | None = None
     matches: Counter[str] = field(default_factory=Counter)
+    has_weights: bool = False
+    of_faces: bool = False
 
     @property
     def has_truth(self) -> NDArray[np.bool_]:
@@ -56,8 +60,10 @@ def label_rows(preds: Predictions, path: Path | None) -> Labelled:
     """
     folders = _folders(preds)
     if path is None:
-        truth = tuple(row.truth for row in preds.rows)
-        return Labelled("the CSV’s column truth", truth, np.zeros(len(preds), np.bool_), folders)
+        truth = _about_rows(preds, tuple(row.truth for row in preds.rows))
+        drawn = preds.record is not None and preds.record.labels_weighted
+        source = "the CSV’s column truth" + ", which has labels drawn unevenly and not their weights" * drawn
+        return Labelled(source, truth, np.zeros(len(preds), np.bool_), folders, has_weights=drawn)
     labels = read_labels(path)
     numbers, matches = _matched(preds, labels)
     if not (numbers >= 0).any():
@@ -67,6 +73,7 @@ def label_rows(preds: Predictions, path: Path | None) -> Labelled:
             do="give the labels of these photos; they match by path, else by a file name that only one has",
         )
     truth = _truth(preds, labels, numbers)
+    truth = truth if labels.of_faces else _about_rows(preds, truth)
     words = labels.columns.get(CLASS_COLUMN)
     return Labelled(
         labels.source,
@@ -76,7 +83,33 @@ def label_rows(preds: Predictions, path: Path | None) -> Labelled:
         None if labels.weight is None else np.where(numbers >= 0, labels.weight[numbers], np.nan),
         None if labels.stratum is None else _taken(labels.stratum, numbers),
         matches,
+        labels.weight is not None,
+        labels.of_faces,
     )
+
+
+def is_its_photo(preds: Predictions) -> NDArray[np.bool_]:
+    """Which rows a photo's truth is about, ``[N]``: where faces were looked for, that of its only one."""
+    if not preds.columns.has_faces:
+        return np.ones(len(preds), np.bool_)
+    alone = np.zeros(len(preds), np.bool_)
+    alone[[rows[0] for rows in preds.photos if len(rows) == 1 and len(preds.rows[rows[0]].face) > 1]] = True
+    return alone
+
+
+def _about_rows(preds: Predictions, truth: tuple[str, ...]) -> tuple[str, ...]:
+    """What is true of photos, for the rows that stand for theirs."""
+    return tuple(word if is_alone else "" for word, is_alone in zip(truth, is_its_photo(preds).tolist(), strict=True))
+
+
+def disputed_rows(preds: Predictions, labelled: Labelled) -> list[int]:
+    """The numbers of the rows with a label that is not the truth, the surest first."""
+    wrong = [
+        number
+        for number, (row, truth) in enumerate(zip(preds.rows, labelled.truth, strict=True))
+        if truth and preds.has_label[number] and row.label != truth
+    ]
+    return sorted(wrong, key=lambda number: -preds.confidence[number])
 
 
 def hand_labels(

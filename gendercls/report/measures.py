@@ -20,13 +20,14 @@ from gendercls.metrics import (
 )
 from gendercls.preds import Predictions
 from gendercls.records import without_nan
-from gendercls.report.labelled import FOLDER, Labelled, hand_labels
+from gendercls.report.labelled import FOLDER, Labelled, disputed_rows, hand_labels
 from gendercls.scores import ClassScores, Scores, agreement_for
 from gendercls.shares import Share, em_prior_shift, prediction_powered, rogan_gladen, why_not_corrected
 from gendercls.slices import Parity, Slice, intersections, parity, slices
 from gendercls.stats import Bin, Rate, reliability, wilson
 
 MOST_INTERSECTIONS = 200
+MOST_DISPUTED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,24 @@ class Quality:
     label_noise: tuple[float, float, float] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Disputed:
+    """An answer that the labels contradict. face: its number, empty where it is of a whole photo."""
+
+    path: str
+    face: str
+    answered: str
+    labelled: str
+    confidence: float
+
+
 @dataclass(frozen=True)
 class Measures:
     """Counts are of rows: photos, or faces.
 
     hand_labels: how many there are, with those that nobody could determine. accuracy_by_hand: how many of all answers
-    are right by these, where it can be determined. quality: by labels that are no drawn sample.
+    are right by these, where it can be determined. quality: by labels that are no drawn sample. disputed: the surest
+    first.
     """
 
     rows: int
@@ -91,11 +104,13 @@ class Measures:
     intersections: list[Slice] = field(default_factory=list)
     parity: list[Parity] = field(default_factory=list)
     folders: dict[str, dict[str, Rate]] = field(default_factory=dict)
+    disputed: list[Disputed] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for programs: docs/report.md."""
         content = asdict(self)
         content["intersections"] = content["intersections"][:MOST_INTERSECTIONS]
+        content["disputed"] = content["disputed"][:MOST_DISPUTED]
         if self.quality is not None:
             content["quality"]["scores"] = self.quality.scores.to_dict()
         plain: dict[str, Any] = without_nan(_plain(content))
@@ -149,6 +164,7 @@ def measure(preds: Predictions, labelled: Labelled, label_noise: float | None = 
         intersections=intersections(groups, right),
         parity=_parities(preds, labelled, groups),
         folders=_folder_shares(preds, labelled),
+        disputed=[_disputed(preds, labelled, number) for number in disputed_rows(preds, labelled)],
     )
 
 
@@ -257,6 +273,12 @@ def _quality(preds: Predictions, labelled: Labelled, label_noise: float | None) 
         bins=bins,
         label_noise=noise,
     )
+
+
+def _disputed(preds: Predictions, labelled: Labelled, number: int) -> Disputed:
+    row = preds.rows[number]
+    face = row.face[0] if row.face else ""
+    return Disputed(row.path, face, row.label, labelled.truth[number], float(preds.confidence[number]))
 
 
 def _parities(preds: Predictions, labelled: Labelled, groups: Mapping[str, NDArray[np.str_]]) -> list[Parity]:

@@ -64,7 +64,12 @@ def preds_page(preds: Predictions, labelled: Labelled, measures: Measures, root:
 
 
 def _things(measures: Measures) -> str:
-    return f"{measures.rows:,} photos" if measures.photos == measures.rows else f"faces in {measures.photos:,} photos"
+    return f"{measures.rows:,} photos" if _noun(measures) == "photos" else f"faces in {measures.photos:,} photos"
+
+
+def _noun(measures: Measures) -> str:
+    """What the rows are of."""
+    return "photos" if measures.photos == measures.rows else "faces"
 
 
 def _subtitle(preds: Predictions, measures: Measures) -> str:
@@ -106,21 +111,27 @@ def _share_section(measures: Measures) -> Element:
 
 def headline(measures: Measures) -> list[str]:
     """What a person may quote: the share of the last class, whose it is, and what was done to get it."""
-    last = measures.shares[-1]
+    last, noun = measures.shares[-1], _noun(measures)
     if not last.raw.total:
         return ["No photo has an answer."]
     if last.by_hand is not None:
         found = _share_words(last.by_hand)
-        first = (
-            f"An estimated {found} of these photos would be perceived as {last.name}. The estimate rests on "
-            f"{measures.hand_labels:,} photos of this set that a person labelled, and on the classifier's answers."
-        )
-        return [first, f"The classifier alone counts {_rate_words(last.raw)}."]
-    first = f"The classifier perceives {_rate_words(last.raw)} of {last.raw.total:,} answered photos as {last.name}."
+        rests_on = f"{measures.hand_labels:,} {noun} of this set that a person labelled"
+        of = f"these {noun}"
+        if measures.undetermined:
+            rests_on += f" ({measures.undetermined:,} of them as not determinable)"
+            of = f"the {noun} that can be determined"
+        return [
+            f"An estimated {found} of {of} would be perceived as {last.name}.",
+            f"The estimate rests on {rests_on}, and on the classifier's answers. The classifier alone counts "
+            f"{_rate_words(last.raw)}.",
+        ]
+    first = f"The classifier perceives {_rate_words(last.raw)} of {last.raw.total:,} answered {noun} as {last.name}."
     if last.corrected is not None:
         second = (
-            f"If it errs here as often as on {measures.counted_on}, the share is {_share_words(last.corrected)}. "
-            "Whether it does is not known: only hand labels of some of these photos can tell (gendercls sample)."
+            f"If it errs here as often as where its errors were counted ({measures.counted_on}), the share is "
+            f"{_share_words(last.corrected)}. Whether it does is not known: only hand labels of some of these {noun} "
+            "can tell (gendercls sample)."
         )
     else:
         second = f"The share is not corrected for the classifier's errors: {measures.why_not_corrected}."
@@ -158,20 +169,26 @@ def _how(measures: Measures) -> Iterator[Element]:
         "The interval of the answers' share is that of chance alone: it knows nothing of wrong answers, and a "
         "classifier that errs in one photo of twelve is wrong about the share too."
     )
+    if _noun(measures) == "faces":
+        yield paragraph(
+            "Faces count as if each was a photo by itself. Those of one photo are often alike, so that this interval "
+            "is too narrow where photos hold many."
+        )
     if _has(measures, "corrected"):
         yield paragraph(
-            "Corrected for counted errors: the share that fits these answers if each class is mistaken as often as it "
-            f"was on {measures.counted_on} (Rogan & Gladen; the interval counts in how many photos those were). "
-            "Corrected by the probabilities: the share at which the probabilities agree with themselves, if photos of "
-            "a class look here as there (Saerens). Both fail where these photos are harder, easier or of other people."
+            "Corrected for counted errors: the share that fits these answers if each class is mistaken as often as "
+            f"where errors were counted, {measures.counted_on}; the interval counts in how many photos those were "
+            "(Rogan & Gladen). Corrected by the probabilities: the share at which the probabilities agree with "
+            "themselves, if photos of a class look here as there (Saerens). Both fail where these photos are harder, "
+            "easier or of other people."
         )
     if _has(measures, "by_hand"):
         undetermined = f" {measures.undetermined:,} could not be determined and are left out." * bool(
             measures.undetermined
         )
         yield paragraph(
-            f"By hand labels: {measures.hand_labels:,} photos drawn from this very set.{undetermined} The estimate "
-            "assumes nothing of the classifier; its probabilities only make the interval narrower "
+            f"By hand labels: {measures.hand_labels:,} {_noun(measures)} drawn from this very set.{undetermined} The "
+            "estimate assumes nothing of the classifier; its probabilities only make the interval narrower "
             "(prediction-powered inference)."
         )
         if measures.accuracy_by_hand is not None:

@@ -11,10 +11,10 @@ from gendercls.errors import GenderclsError, UsageError
 from gendercls.preds import part_of, read_preds, root_of
 from gendercls.report.labelled import label_rows
 from gendercls.report.measures import Measures, measure
-from gendercls.report.page_file import check_free, write_page
 from gendercls.report.preds_page import headline, preds_page
 from gendercls.report.training_page import training_page
 from gendercls.report.training_run import read_training_run
+from gendercls.wholefile import check_free, write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,27 +82,35 @@ def _report_training(options: ReportOptions, tell: Callable[[str], None]) -> Rep
             raise UsageError(f"{name} is for a CSV, and this is a folder", where=f"{name} {value}", do="leave it out")
     run = read_training_run(options.source)
     out = options.out or options.source / "report.html"
-    check_free(out, force=options.force)
+    check_free(out, "report.html", force=options.force)
     page = training_page(run, (options.photos or Path(run.photos_folder)) if options.thumbnails else None)
     _tell_of_photos(page.pictures, tell)
-    size = write_page(out, page.html)
+    content = page.html.encode()
+    write_whole(out, content)
     notes = [] if run.result else ["the run is not finished: the page has no result yet"]
     if run.result and run.predictions is None:
         notes.append("the run has no predictions.csv, so no mistakes are shown")
-    return ReportResult(out, size, (*notes, *_missing(page.missing_photos)))
+    return ReportResult(out, len(content), (*notes, *_missing(page.missing_photos)))
 
 
 def _report_preds(options: ReportOptions, tell: Callable[[str], None]) -> ReportResult:
     preds = read_preds(options.source)
     out = options.out or options.source.with_suffix(".html")
-    check_free(out, force=options.force)
+    check_free(out, "report.html", force=options.force)
     labelled = label_rows(preds, options.labels)
     measures = measure(preds, labelled, options.label_noise)
+    if options.label_noise is not None and measures.quality is None:
+        raise UsageError(
+            "--label-noise is about accuracy against labels, and there is none here",
+            where=f"--label-noise {options.label_noise}",
+            do="give labels of these photos, without weights, or leave it out",
+        )
     shows = options.photos is not None and options.thumbnails
     page = preds_page(preds, labelled, measures, root_of(preds, options.photos) if shows else None)
     _tell_of_photos(page.pictures, tell)
-    size = write_page(out, page.html)
-    return ReportResult(out, size, tuple(_missing(page.missing_photos)), measures)
+    content = page.html.encode()
+    write_whole(out, content)
+    return ReportResult(out, len(content), tuple(_missing(page.missing_photos)), measures)
 
 
 def _tell_of_photos(count: int, tell: Callable[[str], None]) -> None:

@@ -13,14 +13,15 @@ from xml.etree.ElementTree import Element
 
 from gendercls.errors import GenderclsError, PhotoError
 from gendercls.labels.table import UNDETERMINED
-from gendercls.preds import Predictions, place_of, read_preds, root_of
-from gendercls.records import to_line
+from gendercls.places import photos_of
+from gendercls.preds import Predictions, read_preds, root_of
+from gendercls.records import defused, to_line
 from gendercls.report.markup import element, printable
 from gendercls.report.page import packaged, page, paragraph, verbatim
-from gendercls.report.page_file import check_free, write_page
 from gendercls.report.sample import LEAST, Sample, draw
-from gendercls.report.thumbnails import AROUND, large
-from gendercls.rows import Row, defused
+from gendercls.report.thumbnails import AROUND, LARGE, picture_of
+from gendercls.rows import Row
+from gendercls.wholefile import check_free, write_whole
 
 KEYS = "123456789abcdefghijklmopqrstuvwxyz"
 """Of the classes in their order; more have none. 0 and n are for what is not determinable."""
@@ -69,7 +70,7 @@ def sample(options: SampleOptions, tell: Callable[[str], None]) -> SampleResult:
             do="classify with a model whose classes do; attributes are scored with labels that have all of them",
         )
     root = root_of(preds, options.photos)
-    check_free(options.out, force=options.force)
+    check_free(options.out, "sheet.html", force=options.force)
     try:
         drawn = draw(preds.answers, preds.probabilities, options.count, options.seed)
     except GenderclsError as error:
@@ -81,17 +82,19 @@ def sample(options: SampleOptions, tell: Callable[[str], None]) -> SampleResult:
     tell(f"the page will hold {what} themselves: give it only to those who may see them")
     name = "labels-not-blind.csv" if options.show_answers else "labels.csv"
     content = _content(preds, drawn, pictures, name, show_answers=options.show_answers)
-    size = write_page(options.out, sheet_page(content, preds.answers.names, has_faces=preds.columns.has_faces))
+    page = sheet_page(content, preds.answers.names, has_faces=preds.columns.has_faces).encode()
+    write_whole(options.out, page)
     answered = int(preds.has_answer.sum())
-    return SampleResult(options.out, size, len(pictures), answered, len(preds) - answered, len(drawn.sizes), name)
+    return SampleResult(options.out, len(page), len(pictures), answered, len(preds) - answered, len(drawn.sizes), name)
 
 
 def _pictures(rows: list[Row], root: bytes) -> list[str]:
     """Their ``data:`` addresses. Raises GenderclsError: a sheet that lacks some would be a sample of other rows."""
     pictures, missing = [], []
+    photos = photos_of(rows, root)
     for row in rows:
         try:
-            pictures.append(large(row, place_of(row.path, root)))
+            pictures.append(picture_of(row, photos[row.path], LARGE))
         except PhotoError as error:
             missing.append(f"{row.path}: {error.what}")
     if missing:
@@ -109,15 +112,16 @@ def _content(
 ) -> dict[str, Any]:
     """What the page's script reads. Fields come as the CSV has them, so that the script need not know how.
 
-    Strata are numbers, and nothing in it tells what was answered, unless that is to be shown.
+    Strata are numbered as they come up in the random order: their own numbers would tell what was answered.
     """
     photos = []
     words = preds.answers.labels(preds.probabilities[drawn.rows])
+    strata = list(dict.fromkeys(drawn.stratum.tolist()))
     chosen = zip(drawn.rows.tolist(), drawn.stratum.tolist(), pictures, words, strict=True)
     for number, stratum, picture, word in chosen:
         row = preds.rows[number]
         key = to_line([row.path, *row.face[:1]]).rstrip("\n")
-        photo = {"key": key, "stratum": stratum, "picture": picture}
+        photo = {"key": key, "stratum": strata.index(stratum), "picture": picture}
         if show_answers:
             photo["answer"] = printable(f"{word}, {100 * preds.confidence[number]:.1f} %")
         photos.append(photo)
@@ -126,7 +130,7 @@ def _content(
         "least": LEAST,
         "header": to_line(["path", *(["face"] if preds.columns.has_faces else []), "truth", "weight", "stratum"]),
         "answers": [to_line([word]).rstrip("\n") for word in (*map(defused, preds.answers.names), UNDETERMINED)],
-        "strata": drawn.sizes.tolist(),
+        "strata": drawn.sizes[strata].tolist(),
         "photos": photos,
     }
     return {"digest": hashlib.sha256(json.dumps(content).encode()).hexdigest(), **content}

@@ -85,7 +85,7 @@ def sort(options: SortOptions, report: Report) -> Sorted:
         raise GenderclsError(
             "none of the photos is there",
             where=f"{missing[0]}, below {os.fsdecode(root or b'.')}" if missing else str(preds.path),
-            do="name the folder that the photos are below: --photos DIR",
+            do="name the folder that the photos are below: --photos DIR; what lies in archives or stores is not sorted",
         )
     left = [item for item in wanted.values() if not _is_there(item, options)]
     _make(options, left, report)

@@ -14,7 +14,7 @@ from gendercls.errors import GenderclsError, OutputError
 from gendercls.preds import place_of
 from gendercls.rows import encode, path_field, read_records
 from gendercls.sources import readable_name
-from gendercls.wholefile import whole_file
+from gendercls.wholefile import write_whole
 
 LIST = "sorted.csv"
 UNFINISHED = ".sorting.tmp"
@@ -87,15 +87,7 @@ def _entry(path: Path, fields: Sequence[str]) -> Entry:
 
 def write_list(path: Path, entries: Iterable[Entry]) -> None:
     """The whole list in one step. Raises OutputError."""
-    try:
-        with whole_file(path) as file:
-            file.write(encode(_HEADER) + b"".join(encode([e.made, e.source, e.kind]) for e in entries))
-    except OSError as error:
-        raise OutputError(
-            f"the list of what is made cannot be written: {error.strerror}",
-            where=str(path),
-            do="free some disk, make the folder writable, or choose another --into",
-        ) from None
+    write_whole(path, encode(_HEADER) + b"".join(encode([e.made, e.source, e.kind]) for e in entries), "--into")
 
 
 def undo(path: Path) -> Undone:

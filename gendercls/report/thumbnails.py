@@ -15,7 +15,7 @@ from gendercls import images
 from gendercls.faces import Face, face_crop
 from gendercls.images import Preprocessing
 from gendercls.rows import Row
-from gendercls.sources import PhotoFile
+from gendercls.sources import Photo, PhotoFile
 
 SIDE = 128
 """Pixels; a page of 24 stays well below a megabyte."""
@@ -43,27 +43,23 @@ def thumbnail(folder: Path, key: str, preprocessing: Preprocessing) -> str:
     return _address(images.to_array(data, preprocessing, name=key))
 
 
-def small(row: Row, place: bytes) -> str:
-    """A row's whole photo, or its face with what is around it, in a square. place and what is raised: as `large`."""
-    data = PhotoFile(row.path, place).read()
-    if not row.face:
-        return _address(images.to_array(data, Preprocessing("pad", SIDE, SIDE, "bicubic", 0), name=row.path))
-    return _address(_face(row, data, SIDE))
+def picture_of(row: Row, photo: Photo, longest: int) -> str:
+    """A row's photo, the whole of it or its face in the middle of what is around it, as a WebP ``data:`` address.
 
+    Args:
+        longest: pixels of the longer side at most; it is never enlarged.
 
-def large(row: Row, place: bytes) -> str:
-    """A row's whole photo, or its face in the middle of what is around it, as a WebP ``data:`` address.
-
-    place: where the photo lies. It is never enlarged. Raises PhotoError: it is not there, or no photo.
+    Raises:
+        PhotoError: it is not there, or no photo.
     """
-    data = PhotoFile(row.path, place).read()
-    if not row.face:
-        image = images.decode(data, name=row.path, at_least=(2 * LARGE, 2 * LARGE))
-        scale = min(1.0, LARGE / max(image.size))
-        width, height = (max(1, round(side * scale)) for side in image.size)
-        return _address(images.fit(image, Preprocessing("squash", height, width, "lanczos", 0)))
-    _, _, width, height = map(int, row.face[1:5])
-    return _address(_face(row, data, min(LARGE, round(max(width, height) * (1 + 2 * AROUND)))))
+    data = photo.read()
+    if row.face:
+        _, _, width, height = map(int, row.face[1:5])
+        return _address(_face(row, data, min(longest, round(max(width, height) * (1 + 2 * AROUND)))))
+    image = images.decode(data, name=row.path, at_least=(2 * longest, 2 * longest))
+    scale = min(1.0, longest / max(image.size))
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return _address(images.fit(image, Preprocessing("squash", height, width, "lanczos", 0)))
 
 
 def _face(row: Row, data: bytes, side: int) -> NDArray[np.uint8]:

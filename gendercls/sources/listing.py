@@ -5,22 +5,29 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 from gendercls.errors import GenderclsError, UsageError
 from gendercls.sources.bucket import RemoteFolder
 from gendercls.sources.folder import Folder
 from gendercls.sources.lists import STANDARD_INPUT, PathList
 from gendercls.sources.photo import One, Photo, PhotoFile, Source, readable_name
+from gendercls.sources.reach import AT_FIRST, READERS, asked, is_url, names_version, patiently, scheme_of, unreachable
+from gendercls.sources.readers import Readers
 from gendercls.sources.shard import WHOLE, Shard, Walk
-from gendercls.sources.store import File, LocalFile, RemoteFile, RemotePhoto, is_url, opened, patiently
+from gendercls.sources.store import File, LocalFile, RemoteFile, RemotePhoto
 
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 _MOST_EXPANDED = 1_000_000
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
 _WILD = re.compile(r"[*?\[]")
+_WEB = ("http", "https")
+_MATCHING = 300.0
+"""Seconds to find what a pattern matches."""
 
 
 class Listing:
@@ -44,7 +51,7 @@ class Listing:
         names = [name for argument in arguments for name in _expanded(argument)]
         is_only = len(names) == 1 and names[0] == arguments[0]
         left_out = tuple(leave_out)
-        self.sources: tuple[Source, ...] = tuple(_source(name, left_out, is_only=is_only) for name in names)
+        self.sources = _sources(names, left_out, is_only=is_only)
         _refuse_overlap(names)
 
     def __iter__(self) -> Iterator[Photo]:
@@ -104,25 +111,40 @@ def _too_many(argument: str) -> UsageError:
 
 
 def _matching(pattern: str) -> list[str]:
-    """The addresses in a store that a pattern matches, sorted by their bytes."""
-    system, path = opened(pattern)
-    scheme = pattern.partition("://")[0]
+    """The addresses in a store that a pattern matches, sorted by their bytes; itself, where there is such a file."""
+    if scheme_of(pattern) in _WEB or _info(pattern) is not None:
+        return [pattern]
     try:
-        found = patiently(lambda: system.glob(path))
+        found = patiently(pattern, lambda: asked(pattern, "glob", seconds=_MATCHING))
     except OSError as error:
-        raise _not_reached(pattern, error) from None
+        raise unreachable(pattern, error) from None
     if not found:
         raise GenderclsError("nothing there has such a name", where=pattern, do="check the pattern")
-    return sorted((f"{scheme}://{name}" for name in found), key=lambda url: url.encode("utf-8", "surrogateescape"))
+    urls = (f"{scheme_of(pattern)}://{name}" for name in found)
+    return sorted(urls, key=lambda url: url.encode("utf-8", "surrogateescape"))
 
 
-def _source(name: str, left_out: tuple[Path | str, ...], *, is_only: bool) -> Source:
+def _sources(names: Sequence[str], left_out: tuple[Path | str, ...], *, is_only: bool) -> tuple[Source, ...]:
+    """What each name stands for; stores are asked about many at a time."""
+    readers = Readers(READERS)
+    try:
+        begun = {
+            name: readers.begin(partial(_remote_source, name, left_out, is_only=is_only))
+            for name in names
+            if is_url(name)
+        }
+        return tuple(
+            begun[name].result() if name in begun else _local_source(name, left_out, is_only=is_only) for name in names
+        )
+    finally:
+        readers.close()
+
+
+def _local_source(name: str, left_out: tuple[Path | str, ...], *, is_only: bool) -> Source:
     if name.startswith("@"):
         source = PathList(name)
         next(source.photos(), None)  # so that one that cannot be read is told at once
         return source
-    if is_url(name):
-        return _remote_source(name, left_out, is_only=is_only)
     place = os.fsencode(name)
     if not os.path.exists(place):
         raise GenderclsError("no such file or folder", where=name, do="check the path")
@@ -134,27 +156,36 @@ def _source(name: str, left_out: tuple[Path | str, ...], *, is_only: bool) -> So
 
 
 def _remote_source(url: str, left_out: tuple[Path | str, ...], *, is_only: bool) -> Source:
-    if source := _archive(RemoteFile(url)):
-        return source
-    system, path = opened(url)
-    try:
-        info = patiently(lambda: system.info(path))
-    except FileNotFoundError:
-        raise GenderclsError("no such file or folder", where=url, do="check the address") from None
-    except OSError as error:
-        raise _not_reached(url, error) from None
-    if info["type"] == "directory":
+    info = _info(url)
+    if info is None:
+        raise GenderclsError("no such file or folder", where=url, do="check the address")
+    if scheme_of(url) in _WEB and (url.endswith("/") or info.get("mimetype") == "text/html"):
+        raise GenderclsError(
+            "this is a web page, and what it leads to is no list of photos",
+            where=url,
+            do="name photos or archives themselves, or an @ list of them",
+        )
+    # A store may have an object of a folder's name; a slash says which is meant.
+    if info["type"] == "directory" or url.endswith("/"):
         own = tuple(address for address in left_out if isinstance(address, str))
         return RemoteFolder(url, "" if is_only else url.rstrip("/") + "/", own)
-    return One(RemotePhoto(url, url, info["size"]))
+    size = info["size"]
+    return _archive(RemoteFile(url)) or One(RemotePhoto(url, url, -1 if size is None else size))
 
 
-def _not_reached(url: str, error: OSError) -> GenderclsError:
-    return GenderclsError(
-        f"the store does not answer as it should: {error}",
-        where=url,
-        do="check the address, the network, and the credentials that the store's own tools use",
-    )
+def _info(url: str) -> dict[str, Any] | None:
+    """What fsspec knows of an address; None where nothing is there. Raises GenderclsError."""
+    if names_version(url):
+        raise GenderclsError(
+            "versions of an object are not read", where=url, do="leave out ?versionId=, which gives the newest"
+        )
+    try:
+        info: dict[str, Any] = patiently(url, lambda: asked(url, "info"), AT_FIRST)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise unreachable(url, error) from None
+    return info
 
 
 def _archive(file: File) -> Source | None:

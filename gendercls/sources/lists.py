@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from gendercls.errors import GenderclsError
 from gendercls.sources.photo import Photo, PhotoFile, readable_name
-from gendercls.sources.store import RemotePhoto, is_url
+from gendercls.sources.reach import is_url
+from gendercls.sources.store import RemotePhoto
 
 STANDARD_INPUT = "@-"
 

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import io
 import os
-import random
-import re
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import chain, repeat
 from typing import Any, BinaryIO, Protocol, TypeVar
 
-from gendercls.errors import GenderclsError, PhotoError
+from gendercls.errors import PhotoError
 from gendercls.sources.photo import MAX_BYTES, too_large
+from gendercls.sources.reach import (
+    READERS,
+    GaveUpError,
+    answers,
+    asked,
+    names_version,
+    patiently,
+    seconds_for,
+    unreachable,
+)
+from gendercls.sources.readers import Readers
 
 T = TypeVar("T")
-
-TRIES = 5
-"""How often a request is made before it is given up."""
-
-_FIRST_WAIT = 0.25
-"""Seconds before the second try; twice as many before each further one."""
 
 _BLOCK = 8 << 20
 """Bytes of one request while a file is read from its beginning to its end."""
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-_FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, NotImplementedError)
-"""What no second try mends."""
+_AT_A_TIME = 2
+"""Blocks that are under way."""
 
 
 class File(Protocol):
@@ -76,24 +77,31 @@ class RemoteFile:
         return self.url
 
     def read(self, begin: int, end: int) -> bytes:
-        try:
-            return self._range(begin, end)
-        except FileNotFoundError:
-            raise PhotoError("cannot be read: No such file or directory") from None
-        except OSError as error:
-            raise PhotoError(f"cannot be read: {error}") from None
+        """Raises GenderclsError too, where the store does not answer any more: that is no photo's fault."""
+        return _or_a_reason(self.url, lambda: self._range(begin, end, READERS))
 
     def size(self) -> int:
-        """In bytes. Raises OSError."""
-        system, path = opened(self.url)
-        return int(patiently(lambda: system.info(path)["size"]))
+        """In bytes; one try."""
+        size = asked(self.url, "info")["size"]
+        if size is None:
+            raise ValueError("its store does not tell how large it is")
+        return int(size)
 
     def open(self) -> BinaryIO:
-        return io.BufferedReader(_ReadingAhead(self.size(), self._range), 1 << 20)
+        """Raises GenderclsError too, as `read` does, also while it is read."""
+        size = patiently(self.url, self.size)
+        return io.BufferedReader(_ReadingAhead(self.url, size, self._block), 1 << 20)
 
-    def _range(self, begin: int, end: int) -> bytes:
-        system, path = opened(self.url)
-        return patiently(lambda: bytes(system.cat_file(path, start=begin, end=end)))
+    def _range(self, begin: int, end: int, at_a_time: int) -> bytes:
+        """One try to read these bytes, fewer where the file ends earlier."""
+        seconds = seconds_for(end - begin, at_a_time)
+        return bytes(asked(self.url, "cat_file", start=begin, end=end, seconds=seconds))
+
+    def _block(self, begin: int, end: int) -> bytes:
+        block = self._range(begin, end, _AT_A_TIME)
+        if len(block) != end - begin:
+            raise OSError(f"{len(block):,} bytes came of {end - begin:,}")
+        return block
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,25 +121,36 @@ class RemotePhoto:
         return 0
 
     def read(self) -> bytes:
-        try:
-            size = self.size if self.size >= 0 else RemoteFile(self.url).size()
-        except FileNotFoundError:
-            raise PhotoError("cannot be read: No such file or directory") from None
-        except OSError as error:
-            raise PhotoError(f"cannot be read: {error}") from None
+        """As `RemoteFile.read`."""
+        if names_version(self.url):
+            raise PhotoError("its name holds ?versionId=, and versions are not read")
+        sizes = chain((self.size,), repeat(-1))  # by the second try the photo may be another
+        return _or_a_reason(self.url, lambda: self._whole(next(sizes)))
+
+    def _whole(self, size: int) -> bytes:
+        """One try to read it."""
+        file = RemoteFile(self.url)
+        if size < 0:
+            size = file.size()
         if size > MAX_BYTES:
             raise too_large(self.key)
-        return RemoteFile(self.url).read(0, size) if size else b""  # a range of nothing is refused by stores
+        if size == 0:
+            return b""  # a range of nothing is refused by stores
+        data = file._range(0, size + 1, READERS)  # one byte more tells a photo that has grown
+        if len(data) != size:
+            raise OSError(f"{len(data):,} bytes came of {size:,}")
+        return data
 
 
 class _ReadingAhead(io.RawIOBase):
     """A remote file; while it is read in order, the next block is under way already."""
 
-    def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
+    def __init__(self, url: str, size: int, fetch: Callable[[int, int], bytes]) -> None:
+        self._url = url
         self._size = size
         self._fetch = fetch
         self._place = 0
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="ahead")
+        self._readers = Readers(_AT_A_TIME)
         self._blocks: dict[int, Future[bytes]] = {}
 
     def readable(self) -> bool:
@@ -151,78 +170,41 @@ class _ReadingAhead(io.RawIOBase):
         if self._place >= self._size:
             return 0
         number, skipped = divmod(self._place, _BLOCK)
-        kept = {n: self._blocks.get(n) or self._begin(n) for n in (number, number + 1) if n * _BLOCK < self._size}
-        self._blocks = kept
-        block = kept[number].result()
-        if len(block) != min(_BLOCK, self._size - number * _BLOCK):
-            raise OSError("the file ends earlier than its store says")
+        ahead = (n for n in range(number, number + _AT_A_TIME) if n * _BLOCK < self._size)
+        self._blocks = {n: self._blocks.get(n) or self._begin(n) for n in ahead}
+        try:
+            block = self._blocks[number].result()
+        except OSError as error:
+            # Where the rest of a file cannot be had, no row could stand for the photos that are missing.
+            raise unreachable(self._url, error) from error
         part = block[skipped : skipped + len(buffer)]
         buffer[: len(part)] = part
         self._place += len(part)
         return len(part)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._readers.close()
         self._blocks = {}
         super().close()
 
     def _begin(self, number: int) -> Future[bytes]:
         begin = number * _BLOCK
-        return self._pool.submit(self._fetch, begin, min(begin + _BLOCK, self._size))
+        end = min(begin + _BLOCK, self._size)
+        return self._readers.begin(lambda: patiently(self._url, lambda: self._fetch(begin, end)))
 
 
-def is_url(argument: str) -> bool:
-    """Whether it is an address in a store, as in ``s3://bucket/photos``."""
-    return _URL.match(argument) is not None
-
-
-def opened(url: str) -> tuple[Any, str]:
-    """fsspec's file system for an address, and the path in it. Raises GenderclsError where it cannot be had."""
-    scheme = url.partition("://")[0]
-    system = _file_system(scheme)
-    return system, str(system._strip_protocol(url))
-
-
-def patiently(request: Callable[[], T]) -> T:
-    """What a request to a store gives, made again where a failure may pass. Raises OSError when none went well."""
-    for number in range(TRIES):
-        try:
-            return request()
-        except _FINAL:
-            raise
-        except Exception as error:  # each store has its own kinds
-            if number == TRIES - 1:
-                raise OSError(_one_line(error)) from error
-            # By chance, so that many readers which failed at once do not come back at once.
-            time.sleep(_FIRST_WAIT * 2**number * random.uniform(0.5, 1.0))  # noqa: S311
-    raise AssertionError
-
-
-def children(url: str) -> Iterator[dict[str, Any]]:
-    """What lies directly in a folder of a store: fsspec's ``name``, ``size`` and ``type``. Raises OSError."""
-    system, path = opened(url)
-    yield from patiently(lambda: system.ls(path, detail=True))
-
-
-@lru_cache(maxsize=8)
-def _file_system(scheme: str) -> Any:
+def _or_a_reason(url: str, request: Callable[[], T]) -> T:
+    """What a request gives. Raises PhotoError where only this address fails, GenderclsError where the store does."""
     try:
-        import fsspec
-
-        # What is there is asked anew each time: a listing that is kept takes memory and grows old.
-        return fsspec.filesystem(scheme, use_listings_cache=False)
-    except ImportError as error:
-        raise GenderclsError(
-            f"{scheme}:// needs a library that is not installed: {_one_line(error)}",
-            where=f"{scheme}://",
-            do="pip install 'gendercls[remote]', or for other stores what fsspec names",
-        ) from None
-    except ValueError as error:
-        raise GenderclsError(
-            f"no store is reached by {scheme}://: {_one_line(error)}",
-            where=f"{scheme}://",
-            do="use one that fsspec knows, such as s3:// or gs://",
-        ) from None
+        return patiently(url, request)
+    except FileNotFoundError:
+        raise PhotoError("cannot be read: No such file or directory") from None
+    except GaveUpError as error:
+        if not answers(url):
+            raise unreachable(url, error) from error
+        raise PhotoError(f"cannot be read: {error}") from None
+    except OSError as error:
+        raise PhotoError(f"cannot be read: {error}") from None
 
 
 def _read_at(descriptor: int, begin: int, end: int) -> bytes:
@@ -231,7 +213,3 @@ def _read_at(descriptor: int, begin: int, end: int) -> bytes:
         parts.append(part)
         begin += len(part)
     return b"".join(parts)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

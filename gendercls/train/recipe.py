@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ from gendercls.errors import RecipeError
 from gendercls.images import Fit, Preprocessing, Resampling
 
 _CHANGE = "change the recipe or --set it"
+_MOST_BYTES = 2**16
+_MOST_SHOWN = 100
 _WORD_CHOICES: dict[str, tuple[str, ...]] = {
     "fit": get_args(Fit),
     "resampling": get_args(Resampling),
@@ -102,20 +104,28 @@ def load_recipe(name: str, changes: Iterable[str] = ()) -> Recipe:
         RecipeError: no such recipe, broken TOML, an unknown or missing key (the nearest is said), a bad value.
     """
     path = Path(name)
-    if path.suffix == ".toml":
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"the recipe cannot be read: {error}", where=name, do="check the path") from None
-    else:
-        text = _shipped(name)
+    text = _read(path) if path.suffix == ".toml" else _shipped(name)
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"the recipe does not parse: {error}", where=name, do="mend the TOML") from None
+    except (ValueError, RecursionError) as error:  # the last where it is nested too deeply
+        raise RecipeError(f"the recipe does not parse: {error!s:.200}", where=name, do="mend the TOML") from None
     for change in changes:
         values |= _parse_change(change)
     return recipe_from(values, where=name)
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.exists() and not path.is_file():  # a FIFO that nobody feeds would hold the command
+            raise RecipeError("the recipe is no file", where=str(path), do="check the path")
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            what = f"the recipe is larger than {_MOST_BYTES:,} bytes, as none is"
+            raise RecipeError(what, where=str(path), do="check the path")
+        return data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe cannot be read: {error}", where=str(path), do="check the path") from None
 
 
 def shipped_recipes() -> list[str]:
@@ -128,9 +138,10 @@ def recipe_from(values: Mapping[str, Any], *, where: str) -> Recipe:
     """A checked recipe from flat keys. Raises RecipeError, naming ``where`` and the key."""
     kinds = get_type_hints(Recipe)
     if unknown := sorted(values.keys() - kinds.keys()):
-        near = difflib.get_close_matches(unknown[0], kinds, n=1)
+        key = unknown[0][:_MOST_SHOWN]
+        near = difflib.get_close_matches(key, kinds, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "the keys are: " + ", ".join(kinds)
-        raise RecipeError(f"unknown key {unknown[0]!r}", where=where, do=hint)
+        raise RecipeError(f"unknown key {key!r}", where=where, do=hint)
     if missing := [key for key in kinds if key not in values]:
         raise RecipeError(
             f"the key {missing[0]!r} is missing", where=where, do="copy it from the shipped recipe 'default'"
@@ -171,7 +182,7 @@ def _parse_change(change: str) -> dict[str, Any]:
         raise RecipeError(f"{change!r} is no change", where="--set", do="write key=value, as in --set epochs=2")
     try:
         return {key.strip(): tomllib.loads(f"value = {value}")["value"]}
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return {key.strip(): value.strip()}  # a bare word is a string
 
 
@@ -189,12 +200,23 @@ def _checked(key: str, kind: Any, value: Any, where: str) -> Any:
         value = (float(value[0]), float(value[1])) if good else value
     problem = problem or _out_of_range(key, value)
     if problem:
-        raise RecipeError(f"{key} = {value!r} {problem}", where=where, do=_CHANGE)
+        raise RecipeError(f"{key} = {_shown(value)} {problem}", where=where, do=_CHANGE)
     return value
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max  # which no NaN is, and math.isfinite refuses integers beyond it
+
+
+def _shown(value: Any) -> str:
+    """The value as Python writes it, and no more of it than a message has room for."""
+    try:
+        text = repr(value)
+    except ValueError:  # of so many digits Python writes none
+        return "a number beyond reason"
+    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "…"
 
 
 _ABOVE_ZERO = {"epochs", "batch_size", "learning_rate", "head_learning_rate", "checkpoint_minutes"}
@@ -204,6 +226,7 @@ _FROM_ZERO = {"weight_decay", "gradient_clip", "rotation", "workers", "brightnes
 _FROM_ZERO |= {"train_photos", "test_photos", "patience"}
 _SHARES = {"val_fraction", "test_fraction", "warmup_fraction", "ema_decay", "dropout", "label_smoothing", "crop_min"}
 _SHARES |= {"zoom_out_probability", "flip", "hue", "grey", "blur", "low_resolution", "jpeg", "erasing", "balance_below"}
+_LARGEST_WHOLE = 2**31 - 1
 _SMALLEST_INPUT = 75  # Inception-v3's strides leave nothing of a smaller photo.
 
 
@@ -222,4 +245,6 @@ def _out_of_range(key: str, value: Any) -> str:
         return "must be 0 to 4"
     if key == "size" and not _SMALLEST_INPUT <= value <= 1024:
         return f"must be {_SMALLEST_INPUT} to 1024 pixels"
+    if isinstance(value, int) and value > _LARGEST_WHOLE:
+        return f"must be at most {_LARGEST_WHOLE:,}"
     return ""

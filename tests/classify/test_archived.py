@@ -104,7 +104,6 @@ def test_several_arguments_of_all_kinds(run_gendercls: Run, place: Path) -> None
     """In the order typed; braces stand for several."""
     for number in range(3):
         shutil.copy(place / "p.tar", place / f"s{number}.tar")
-    written = classify(run_gendercls, place, "p.zip", "{s0,photos}{.tar,}", "s{1..2}.tar") if False else b""
     written = classify(run_gendercls, place, "s{0..2}.tar", "photos", "p.zip").decode()
     order = list(dict.fromkeys(line.partition("/")[0] for line in written.splitlines()[1:]))
     assert order == ["s0.tar!", "s1.tar!", "s2.tar!", "photos", "p.zip!"]
@@ -151,3 +150,49 @@ def test_verify_reads_an_archive_again(run_gendercls: Run, place: Path) -> None:
         done = run_gendercls("verify", "o.csv", cwd=place)
         assert done.returncode == 0, done.stderr
     assert "26" in done.stderr
+
+
+def test_failed_photos_of_an_archive_are_retried(run_gendercls: Run, place: Path, tmp_path: Path) -> None:
+    """Once its archive was made again; the others are not classified again."""
+    names = [line.removeprefix("photos/") for line in (place / "list.txt").read_text().splitlines()]
+    broken = names.index("a/000004.jpg")
+    for suffix, mode in {".tar": "", ".tar.gz": "gz"}.items():
+        archive, out = tmp_path / f"p{suffix}", tmp_path / f"{mode}.csv"
+        for number in (1, 4):
+            with tarfile.open(archive, f"w:{mode}") as made:  # type: ignore[call-overload]
+                for name in names:
+                    whole = place / "photos" / ("a/000001.jpg" if name == "a/000004.jpg" and number == 4 else name)
+                    made.add(whole, name)
+            retry = () if number == 1 else ("--retry-failed",)
+            done = run_gendercls("classify", archive, "--out", out, *OPTIONS, *retry, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+        rows = out.read_text().splitlines()[1:]
+        assert rows[broken].partition(",")[2] == rows[0].partition(",")[2]
+        before = (place / "folder.csv").read_text().splitlines()[1:]
+        assert [row.replace(f"{archive}!/", "") for row in rows if "000004" not in row] == [
+            row for row in before if "000004" not in row
+        ]
+
+
+@pytest.mark.parametrize("name", ["p.zip", "p.tar.gz"])
+def test_photos_of_an_archive_are_shown(run_gendercls: Run, place: Path, name: str) -> None:
+    classify(run_gendercls, place, name)
+    done = run_gendercls("sample", "o.csv", "--n", "10", "--out", "sheet.html", "--force", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert (place / "sheet.html").read_text().count("data:image/webp;base64,") == 10
+    done = run_gendercls("report", "o.csv", "--photos", ".", "--out", "r.html", "--force", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert (place / "r.html").read_text().count("data:image/webp;base64,") == 24
+    assert "could not be shown" not in done.stderr
+
+
+def test_a_sheet_names_what_went_from_its_archive(run_gendercls: Run, place: Path, tmp_path: Path) -> None:
+    shutil.copy(place / "p.zip", tmp_path)
+    classify(run_gendercls, tmp_path, "p.zip")
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.writestr("other.jpg", b"x")
+    done = run_gendercls("sample", "o.csv", "--n", "10", "--out", "sheet.html", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "p.zip!/a/0000" in done.stderr
+    assert "is not in its archive any more" in done.stderr
+    assert not (tmp_path / "sheet.html").exists()

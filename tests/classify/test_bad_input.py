@@ -85,6 +85,28 @@ def test_an_output_that_cannot_be(folder: Path, run_gendercls: Run, out: str, wh
     assert refused(run_gendercls, folder, "photos", "--out", out) == error(what, out, do)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("mine.txt"), Path.mkdir])
+@pytest.mark.parametrize("name", ["o.csv.part", "o.csv.run.json"])
+def test_a_companion_of_the_output_that_is_no_file(
+    folder: Path, run_gendercls: Run, name: str, make: Callable[[Path], object]
+) -> None:
+    """It is neither waited for nor written through: a link may lead to somebody's file."""
+    (folder / "mine.txt").write_text("mine")
+    make(folder / name)
+    said = error(f"{name}, which belongs to the output, is no file", "o.csv", "take it away, or choose another --out")
+    for more in ((), ("--restart",)):
+        assert refused(run_gendercls, folder, "photos", "--out", "o.csv", *more) == said
+    assert (folder / "mine.txt").read_text() == "mine"
+
+
+def test_an_output_that_is_a_fifo(folder: Path, run_gendercls: Run) -> None:
+    """It keeps its name, also with ``--force``."""
+    os.mkfifo(folder / "fifo")
+    said = error("the output is no file", "fifo", "name one, as in --out preds.csv")
+    assert refused(run_gendercls, folder, "photos", "--out", "fifo", "--force") == said
+    assert (folder / "fifo").is_fifo()
+
+
 def test_an_output_folder_that_is_not_writable(folder: Path, run_gendercls: Run) -> None:
     """As root, whom permissions do not bind, on a file system that takes no files."""
     place = Path("/proc/self") if os.geteuid() == 0 else folder / "shut"

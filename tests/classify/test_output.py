@@ -33,7 +33,7 @@ IDENTITY = {
 
 def journal(folder: Path, columns: Columns = COLUMNS, **changes: Any) -> Journal:
     """The journal of that folder's ``o.csv``."""
-    return Journal(folder / "o.csv", columns, IDENTITY | changes)
+    return Journal(folder / "o.csv", columns, IDENTITY | changes, threshold=0.6)
 
 
 def go_on(run: Journal, *, restart: bool = False, force: bool = False) -> int:
@@ -282,7 +282,7 @@ from gendercls.answers import answers_for
 from gendercls.classify.output import Journal
 from gendercls.rows import Columns
 columns = Columns(answers_for(False, ("female", "male")), True)
-journal = Journal(pathlib.Path(sys.argv[1]), columns, eval(sys.argv[2]))
+journal = Journal(pathlib.Path(sys.argv[1]), columns, eval(sys.argv[2]), 0.6)
 journal.begin(restart=False, force=False)
 print("held", flush=True)
 sys.stdin.read()

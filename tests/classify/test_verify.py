@@ -170,17 +170,22 @@ EDITS: dict[str, tuple[Callable[[list[Row]], object], dict[str, int], str]] = {
     "confidence": (
         lambda rows: rows[2].update(confidence="0.990000"),
         {"contradictory": 1},
-        r"000003.jpg: has the confidence 0\.990000; its probabilities give 0\.\d{6}",
+        r"000003.jpg: has the confidence '0\.990000'; its probabilities give 0\.\d{6}",
     ),
     "correct": (
         lambda rows: rows[2].update(correct="1" if rows[2]["correct"] == "0" else "0"),
         {"contradictory": 1},
-        "000003.jpg: has [01] as correct, where it should have [01]",
+        "000003.jpg: has '[01]' as correct, where it should have '[01]'",
     ),
     "one probability": (
         lambda rows: rows[2].update(p_male=f"{float(rows[2]['p_male']) - 0.01:.6f}"),
         {"contradictory": 1, "different": 1},
         r"000003.jpg: has probabilities that sum to 0\.99\d{4}",
+    ),
+    "sum": (
+        lambda rows: rows[2].update(p_male=f"{float(rows[2]['p_male']) - 0.000003:.6f}"),
+        {"contradictory": 1},
+        r"000003.jpg: has probabilities that sum to 0\.999997",
     ),
     "decimals": (
         lambda rows: rows[2].update(p_male=rows[2]["p_male"] + "0"),
@@ -188,7 +193,7 @@ EDITS: dict[str, tuple[Callable[[list[Row]], object], dict[str, int], str]] = {
         "000003.jpg: has a probability that is not written with 6 decimals",
     ),
     "probabilities": (
-        lambda rows: shift(rows[2], 0.0002),
+        lambda rows: shift(rows[2], 0.000102),
         {"different": 1},
         r"000003.jpg: has p_female 0\.\d{6}; the model gives 0\.\d{6}",
     ),
@@ -211,6 +216,16 @@ EDITS: dict[str, tuple[Callable[[list[Row]], object], dict[str, int], str]] = {
         lambda rows: rows[2].update(label="", confidence="", p_female="", p_male="", correct="0"),
         {"contradictory": 1, "different": 1},
         "000003.jpg: has neither an answer nor an error",
+    ),
+    "no confidence": (
+        lambda rows: rows[2].update(label="", confidence="", correct="0", error="empty file"),
+        {"contradictory": 1, "different": 1},
+        "000003.jpg: has probabilities and no confidence",
+    ),
+    "no confidence of a broken photo": (
+        lambda rows: rows[4].update(p_female="0.500000", p_male="0.500000"),
+        {"contradictory": 1, "different": 1},
+        f"{BROKEN}: has probabilities and no confidence",
     ),
     "swapped": (swap, {"misplaced": 1}, "000001.jpg: comes earlier in the listing"),
     "row removed": (lambda rows: rows[:3] + rows[4:], {"added": 1}, "000004.jpg: has no row"),
@@ -371,6 +386,21 @@ def test_the_threshold_is_the_run_s(copy: Path, check: Callable[..., Verdict]) -
     assert "its probabilities give 'uncertain'" in found.contradictory.first[0].what
 
 
+def test_a_confidence_that_is_the_threshold_is_answered(copy: Path, check: Callable[..., Verdict]) -> None:
+    """Uncertain is what lies below it."""
+    confidence = max(row["confidence"] for row in csv.DictReader(io.StringIO((copy / "o.csv").read_text())))
+    edit_record(copy, lambda record: record["options"].update(confidence_threshold=float(confidence)))
+
+    def uncertain(rows: list[Row]) -> None:
+        for row in rows:
+            if row["confidence"] and row["confidence"] < confidence:
+                row |= {"label": "uncertain", "correct": "0"}
+
+    edit(copy, uncertain)
+    found = check(copy)
+    assert (found.is_match, counts(found)) == (True, {})
+
+
 # --- faces -------------------------------------------------------------------------------------------------------
 
 
@@ -444,6 +474,26 @@ def test_faces_are_verified_too(
     assert found.photos == 3
     first = next((fault for kind in KINDS for fault in getattr(found, kind).first), None)
     assert re.fullmatch(message, f"{first.path}: {first.what}" if first else "")
+
+
+@pytest.mark.parametrize("more", [("--max-faces", 1), ("--min-face", 130), ("--labels", "labels.csv")])
+def test_a_run_s_own_choice_of_faces(
+    more: tuple[object, ...],
+    faces: Path,
+    shared: Path,
+    run_gendercls: Run,
+    null_model: Path,
+    check: Any,
+    tmp_path: Path,
+) -> None:
+    """Faces that it left out are not missed, and a truth of several faces is a score of none."""
+    folder, detector = shutil.copytree(faces, tmp_path / "copy"), shared.parent / "weights" / "yunet_n_640_640.onnx"
+    (folder / "labels.csv").write_text("path,Male\n000001.jpg,1\ngroup.jpg,1\nnobody.png,0\n")
+    typed = ("classify", "photos", "--out", "o.csv", "--force", "--model", null_model, "--device", "cpu", "--quiet")
+    run_gendercls(*typed, "--faces", "--face-model", detector, *more, cwd=folder).check_returncode()
+    assert (folder / "o.csv").read_text().count("\n") < (faces / "o.csv").read_text().count("\n") or "--labels" in more
+    found = check(folder, face_model=detector)
+    assert (found.is_match, found.same) == (True, 3), found
 
 
 def test_another_face_detector_is_refused(faces: Path, shared: Path, check: Callable[..., Verdict]) -> None:

@@ -140,6 +140,7 @@ def test_damaged_rows_are_retried(run: Run, damaged_text: DamagedText, data: st.
 
 WITH_FACES = Columns(answers_for(False, ("female", "male")), has_truth=True, has_faces=True)
 SURE = ("male", "0.800000", ("0.200000", "0.800000"))
+UNSURE = ("0.550000", ("0.450000", "0.550000"))
 ROWS_WITH_FACES = (
     Row("a,1.jpg", *SURE, "male", face=("1", "0", "0", "8", "9", "0.912345")),
     Row("a,1.jpg", *SURE, "male", face=("2", "20", "0", "8", "9", "0.700000")),
@@ -147,7 +148,7 @@ ROWS_WITH_FACES = (
     Row("c.jpg", *SURE, "male", "1", face=("1", "3", "4", "8", "9", "0.600001")),
     Row("d.jpg", *SURE, "female", face=("1", "0", "0", "8", "9", "0.912345")),
     Row("d.jpg", *SURE, "female", face=("2", "20", "0", "8", "9", "0.700000")),
-    Row("d.jpg", "uncertain", *SURE[1:], "female", face=("3", "20", "30", "8", "9", "0.700000")),
+    Row("d.jpg", "uncertain", *UNSURE, "female", face=("3", "20", "30", "8", "9", "0.700000")),
     Row("e.jpg", "", "", (), "male", error="damaged photo: cut off"),
     Row("f.jpg", *SURE, face=("1", "0", "0", "8", "9", "1.000000")),
 )
@@ -161,7 +162,7 @@ def test_damaged_rows_of_faces(
     """No photo keeps a face of another, and what is kept is in the file as it was written."""
     folder = tmp_path_factory.getbasetemp() / "faces"
     folder.mkdir(exist_ok=True)
-    journal = Journal(folder / "o.csv", WITH_FACES, {"inputs": ["photos"]})
+    journal = Journal(folder / "o.csv", WITH_FACES, {"inputs": ["photos"]}, 0.6)
     journal.begin(restart=True, force=False)
     journal.append(ROWS_WITH_FACES)
     journal.close()
@@ -196,7 +197,7 @@ def test_damaged_rows_of_faces(
 def test_a_record_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     """In words, and not by a traceback."""
     journal = Journal(
-        tmp_path / "o.csv", WITH_FACES, {"labels": None, "model": {"file": "m", "sha256": "0"}, "options": {}}
+        tmp_path / "o.csv", WITH_FACES, {"labels": None, "model": {"file": "m", "sha256": "0"}, "options": {}}, 0.6
     )
     journal.begin(restart=False, force=False)
     journal.close()
@@ -217,7 +218,7 @@ def test_a_record_of_another_run_is_refused(tmp_path: Path, change: dict[str, An
 )
 def test_a_header_that_was_written_anew_is_refused(tmp_path: Path, old: bytes, new: bytes) -> None:
     """Rows that follow it would begin in the middle of a line."""
-    journal = Journal(tmp_path / "o.csv", WITH_FACES, {"inputs": ["photos"]})
+    journal = Journal(tmp_path / "o.csv", WITH_FACES, {"inputs": ["photos"]}, 0.6)
     journal.begin(restart=False, force=False)
     journal.append(ROWS_WITH_FACES)
     journal.close()
@@ -234,13 +235,16 @@ def test_a_header_that_was_written_anew_is_refused(tmp_path: Path, old: bytes, n
         pytest.param(b"no face", b"male", 0, id="an answer without numbers"),
         pytest.param(b"d.jpg,3", b"c.jpg,3", 2, id="a face of another photo"),
         pytest.param(b"d.jpg,3", b"d.jpg,4", 2, id="a face that is missing"),
-        pytest.param(b"9,1.000000,male,", b"9,1.000000,female,", 3, id="another answer"),
-        pytest.param(b"9,1.000000,male,0.800000", b"9,1.000000,male,0.8", 3, id="a number written anew"),
+        pytest.param(b"9,1.000000,male,", b"9,1.000000,female,", 4, id="another answer"),
+        pytest.param(b"9,1.000000,male,0.800000", b"9,1.000000,male,0.8", 4, id="a number written anew"),
+        pytest.param(b"d.jpg,1,0,0,8,9,0.912345,male", b"d.jpg,1,0,0,8,9,0.912345,uncertain", 2, id="less sure of it"),
+        pytest.param(b"d.jpg,1,0,0,8,9", b"d.jpg,1,30,0,8,9", 2, id="a box at another place"),
+        pytest.param(b"male,1,", b"male,,", 1, id="a score that is missing"),
     ],
 )
 def test_rows_that_no_run_writes_are_done_again(tmp_path: Path, old: bytes, new: bytes, kept: int) -> None:
-    """With all that comes after them, and the two photos before."""
-    journal = Journal(tmp_path / "o.csv", WITH_FACES, {"inputs": ["photos"]})
+    """With all that comes after them, and the photo before or two."""
+    journal = Journal(tmp_path / "o.csv", WITH_FACES, {"inputs": ["photos"]}, 0.6)
     journal.begin(restart=False, force=False)
     journal.append(ROWS_WITH_FACES)
     journal.close()

@@ -243,8 +243,8 @@ def test_a_column_whose_name_has_a_sign_of_equality(tmp_path: Path) -> None:
 
 def test_a_field_too_long_for_its_column_is_refused(tmp_path: Path) -> None:
     """As an array of words the column would take 4 bytes for each character of the longest, in every row."""
-    rows = "".join(f"{number}.jpg,x\n" for number in range(2100))
+    rows = "".join(f"{number}.jpg,x\n" for number in range(4200))
     (tmp_path / "labels.csv").write_text(f"path,caption\na.jpg,{'x' * 130_000}\n{rows}")
-    with pytest.raises(LabelError, match="one of the 2,101 rows has a field of 130,000 characters") as caught:
+    with pytest.raises(LabelError, match="one of the 4,201 rows has a field of 130,000 characters") as caught:
         read_labels(tmp_path / "labels.csv")
     assert caught.value.where == f"{tmp_path}/labels.csv:2"

@@ -355,33 +355,6 @@ def test_a_broken_csv_is_refused(tmp_path: Path, text: str, message: str) -> Non
     assert refusal(write(tmp_path / "labels.csv", text)) == message
 
 
-@pytest.mark.parametrize(
-    ("name", "rows"), [("labels.csv", b"path,age\n1.jpg,30\n"), ("list_attr_celeba.txt", b"1\nMale\n")]
-)
-def test_a_file_in_another_encoding_is_refused(tmp_path: Path, name: str, rows: bytes) -> None:
-    """A label file that is not UTF-8 is said to be so, with the line of the first bad byte."""
-    (tmp_path / name).write_bytes(rows + "ü.jpg,1\n".encode("latin-1"))
-    assert refusal(tmp_path / name) == f"the label file is not UTF-8\n  where: {name}:3\n  do:    save it as UTF-8"
-
-
-PACKED = gzip.compress(b"path,Male\n1.jpg,1\n", mtime=0)
-
-
-@pytest.mark.parametrize(
-    ("data", "problem"),
-    [
-        pytest.param(PACKED[:-9], "Compressed file ended before the end-of-stream marker was reached", id="cut-off"),
-        pytest.param(b"path,Male\n1.jpg,1\n", "Not a gzipped file (b'pa')", id="not-packed"),
-        pytest.param(PACKED[:10] + b"\xff" * 20, "Error -3 while decompressing data: invalid block type", id="damaged"),
-    ],
-)
-def test_a_broken_archive_is_refused(tmp_path: Path, data: bytes, problem: str) -> None:
-    """A gzipped label file that is cut off, damaged or none is refused, and not a crash."""
-    file = tmp_path / "labels.csv.gz"
-    file.write_bytes(data)
-    assert refusal(file) == f"the label file cannot be read: {problem}\n  where: labels.csv.gz\n  do:    check the file"
-
-
 # --- class folders and what is nothing --------------------------------------------------------------------------
 
 
@@ -400,6 +373,25 @@ def test_a_folder_per_class(tmp_path: Path) -> None:
     assert labels.columns["class"].tolist() == ["cat", "cat", "dog"]
     assert (labels.root, labels.source) == (tmp_path, tmp_path.name)
     assert labels.notes == (f"3 photos in 2 class folders of {tmp_path}",)
+
+
+@pytest.mark.parametrize("target", [".", "..", "../photos"])
+def test_a_class_folder_that_leads_back_is_refused(tmp_path: Path, target: str) -> None:
+    """A link to the folder it is in, or to one above, would give every photo another class as well."""
+    photo(tmp_path / "photos" / "cat" / "1.png")
+    (tmp_path / "photos" / "loop").symlink_to(target)
+    assert refusal(tmp_path / "photos") == (
+        "a class's folder is a link back to the folder that it is in\n  where: loop\n  do:    remove the link"
+    )
+
+
+def test_a_class_folder_may_lie_elsewhere(tmp_path: Path) -> None:
+    """A link to another folder is as good as the folder; no link below it is followed."""
+    photo(tmp_path / "elsewhere" / "1.png")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat").symlink_to(tmp_path / "elsewhere")
+    assert read_labels(tmp_path / "photos").keys == ["cat/1.png"]
 
 
 GIVE = "  do:    give CelebA's folder, FairFace's, a CSV with a path column, or one folder of photos per class"

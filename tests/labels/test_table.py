@@ -193,6 +193,20 @@ def test_labels_that_tell_no_classes_say_what_they_have() -> None:
     )
 
 
+def test_a_label_that_was_typed_wrong_is_named() -> None:
+    """Where words are the names of classes but for some; not where none is, which are other labels altogether."""
+    labels = made_up(class_=["male", "femal", "undetermined", ""])
+    with pytest.raises(LabelError) as caught:
+        labels.truth_for(DEFAULT_CLASSES)
+    assert str(caught.value) == (
+        "the label 'femal' is none of the classes\n  where: made.csv\n"
+        "  do:    mend it: the classes are female, male, and undetermined where nobody can tell"
+    )
+    with pytest.raises(LabelError, match=r"^no attribute 'Male'\n"):
+        made_up(class_=["cat", "dog"]).truth_for(DEFAULT_CLASSES)
+    assert made_up({"Male": [1, 0]}, class_=["male", "other"]).truth_for(DEFAULT_CLASSES).tolist() == [[0, 1], [1, 0]]
+
+
 def test_class_words_speak_for_themselves() -> None:
     """A column ``class`` of the model's class names is the truth, whatever the model's rules read."""
     labels = made_up(class_=["old", "young", "undetermined", ""])

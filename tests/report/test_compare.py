@@ -134,6 +134,23 @@ def test_the_changed_predictions_are_written(both: tuple[Path, Path], tmp_path: 
     assert out.read_text().splitlines() == lines
 
 
+def test_failures_of_one_run_alone(write: Callable[..., Path]) -> None:
+    """Counted for each; a photo that failed in both is in neither."""
+    first = [failed("a.jpg"), failed("b.jpg"), failed("c.jpg"), line("d.jpg", 0.9), failed("e.jpg")]
+    second = [line("a.jpg", 0.9), line("b.jpg", 0.9), line("c.jpg", 0.9), failed("d.jpg"), failed("e.jpg")]
+    found = difference(write("1.csv", first), write("2.csv", second))
+    assert (found.failed_only_first, found.failed_only_second) == (3, 1)
+
+
+def test_how_far_a_row_is_apart_is_its_largest_difference(write: Callable[..., Path]) -> None:
+    """Of three classes one may stay as it was while the others change places."""
+    header = "path,label,confidence,p_a,p_b,p_c,error"
+    first = write("1.csv", ["x.jpg,a,0.500000,0.500000,0.300000,0.200000,"], header)
+    second = write("2.csv", ["x.jpg,a,0.600000,0.600000,0.100000,0.300000,"], header)
+    found = difference(first, second)
+    assert (found.apart.largest, found.apart.mean) == (0.2, pytest.approx(0.2))
+
+
 def test_without_answers_nothing_is_a_number(write: Callable[..., Path]) -> None:
     """Two runs that could read nothing agree, and JSON has null where there is no number."""
     first, second = (
@@ -164,6 +181,32 @@ def test_the_folder_that_loses_most_comes_first(both: tuple[Path, Path]) -> None
     )
     expected = benjamini_hochberg(np.array([mcnemar(8, 0), mcnemar(1, 5)])).tolist()
     assert [new.q, old.q] == expected
+
+
+def test_twenty_rows_are_a_slice(write: Callable[..., Path]) -> None:
+    """And 19 are none; q counts in how many slices there are."""
+    paths = [f"{folder}/{n}.jpg" for folder, count in (("a", 20), ("b", 19), ("c", 25)) for n in range(count)]
+    first = write("1.csv", [line(path, 0.9, "male") for path in paths])
+    second = write(
+        "2.csv", [line(path, 0.1 if path[0] == "a" and n < 8 else 0.9, "male") for n, path in enumerate(paths)]
+    )
+    slices = difference(first, second).slices
+    assert [(part.name, part.q) for part in slices] == [
+        ("folder=a", pytest.approx(2 * mcnemar(8, 0))),
+        ("folder=c", 1.0),
+    ]
+
+
+def test_a_loss_that_is_sure_comes_before_one_that_is_large(write: Callable[..., Path]) -> None:
+    """40 of 400 lost are surer than 5 of 20: slices go by the better end of their intervals."""
+    lost = {"few": (20, 5), "many": (400, 40)}
+    paths = [(f"{folder}/{n}.jpg", n < wrong) for folder, (count, wrong) in lost.items() for n in range(count)]
+    first = write("1.csv", [line(path, 0.9, "male") for path, _ in paths])
+    second = write("2.csv", [line(path, 0.1 if is_lost else 0.9, "male") for path, is_lost in paths])
+    parts = [part.accuracy.difference for part in difference(first, second).slices if part.accuracy]
+    assert [part.total for part in parts] == [400, 20]
+    assert parts[0].value > parts[1].value
+    assert parts[0].low > parts[1].low
 
 
 def test_without_truth_most_changes_come_first(write: Callable[..., Path]) -> None:
@@ -242,6 +285,40 @@ def test_faces_are_paired_by_where_they_are(write: Callable[..., Path], tmp_path
         "a.jpg,1,2,male,female,0.900000,0.800000,",
         "c.jpg,0,1,no face,male,,0.900000,",
     ]
+
+
+@pytest.mark.parametrize(("left", "is_same"), [(0, True), (20, True), (30, True), (31, False), (90, False)])
+def test_the_same_face_overlaps_by_half(write: Callable[..., Path], left: int, is_same: bool) -> None:
+    """Intersection over union, of squares of 90: at 30 pixels it is 60 × 90 of 120 × 90, which is just enough."""
+    first = [face("a.jpg", 1, "0,0,90,90", 0.9), face("b.jpg", 1, "0,0,90,90", 0.9)]
+    second = [face("a.jpg", 1, f"{left},0,90,90", 0.9), face("b.jpg", 1, "0,0,90,90", 0.9)]
+    found = difference(write("1.csv", first, FACES), write("2.csv", second, FACES))
+    assert (found.rows, found.only_first.count) == ((2, 0) if is_same else (1, 1))
+
+
+def test_faces_that_overlap_most_are_paired_first(write: Callable[..., Path]) -> None:
+    """Whatever their order: each face of two that stand close goes to the nearer one."""
+    first = [face("a.jpg", 1, "0,0,90,90", 0.9), face("a.jpg", 2, "20,0,90,90", 0.1)]
+    second = [face("a.jpg", 1, "15,0,90,90", 0.1), face("a.jpg", 2, "35,0,90,90", 0.1)]
+    found = difference(write("1.csv", first, FACES), write("2.csv", second, FACES))
+    assert (found.rows, found.changed.count, found.labels) == (1, 0, [[1, 0], [0, 0]])
+
+
+def test_a_truth_is_about_an_only_face_in_either_csv(write: Callable[..., Path], tmp_path: Path) -> None:
+    """Of several faces nobody knows which is labelled; no face and a failed photo are not scored, nor in conflict."""
+    rows = [face("a.jpg", 1, "0,0,9,9", 0.9), face("b.jpg", 1, "0,0,9,9", 0.9), face("b.jpg", 2, "50,0,9,9", 0.9)]
+    rows += ["c.jpg,0,,,,,,no face,,,,", "d.jpg,,,,,,,,,,,empty file"]
+    faces = write("1.csv", rows, FACES)
+    (tmp_path / "labels.csv").write_text("path,Male\n" + "".join(f"{name}.jpg,1\n" for name in "abcd"))
+    for whole in (faces, write("2.csv", [line(f"{name}.jpg", 0.9) for name in "abcd"])):
+        for pair in ((faces, whole), (whole, faces)):
+            found = difference(*pair, labels=tmp_path / "labels.csv")
+            assert found.accuracy is not None
+            assert (found.accuracy.first, found.accuracy.second) == (wilson(1, 1), wilson(1, 1))
+    with_truth = FACES.replace("error", "truth,correct,error")
+    truths = [[row.rpartition(",")[0] + f",{word},," for row in rows[1:3]] for word in ("male", "female")]
+    found = difference(*(write(f"{n}.csv", lines, with_truth) for n, lines in enumerate(truths)))
+    assert (found.conflicts, found.accuracy) == (0, None)
 
 
 def test_a_whole_photo_is_paired_with_its_only_face(write: Callable[..., Path]) -> None:

@@ -85,6 +85,13 @@ def test_with_labels_there_are_accuracy_and_groups(
     assert found["intersections"]
     assert {each["attribute"] for each in found["parity"]} <= names
     assert "accuracy against CelebA" in said
+    wrong = quality["scores"]["accuracy"]["total"] - quality["scores"]["accuracy"]["count"] - found["failed"]
+    assert len(found["disputed"]) == wrong > 0
+    assert {each["path"] for each in found["disputed"]} == {
+        row["path"] for row in table_of(out) if row["correct"] == "0" and row["label"]
+    }
+    sureness = [each["confidence"] for each in found["disputed"]]
+    assert sureness == sorted(sureness, reverse=True)
     # The CSV that has the labels itself says the same without them.
     own, _ = report(run_gendercls, out, out=tmp_path / "own.html")
     assert own["quality"]["scores"] == quality["scores"]
@@ -121,7 +128,24 @@ def test_hand_labels_make_the_headline(preds: Path, celeba: Path, run_gendercls:
     assert found["accuracy_by_hand"]["low"] <= whole["quality"]["scores"]["answered_accuracy"]["value"]
     assert (found["hand_labels"], found["undetermined"]) == (200, 1)
     assert found["quality"] is None
-    assert "The estimate rests on 200 photos of this set that a person labelled" in said
+    assert "of the photos that can be determined would be perceived as male" in said
+    assert (
+        "The estimate rests on 200 photos of this set that a person labelled (1 of them as not determinable), and on"
+        in said
+    )
+
+
+def test_a_rate_of_label_noise_needs_labels(preds: Path, celeba: Path, run_gendercls: Run, tmp_path: Path) -> None:
+    """Without any, and with a drawn sample of them, there is no accuracy that it could be about."""
+    labels = sample_of(preds, celeba, 40, tmp_path / "labels.csv")
+    for more in ((), ("--labels", labels)):
+        done = run_gendercls("report", preds, "--label-noise", "0.02", "--out", tmp_path / "p.html", *more)
+        assert (done.returncode, done.stderr) == (
+            2,
+            "Error: --label-noise is about accuracy against labels, and there is none here\n"
+            "  where: --label-noise 0.02\n  do:    give labels of these photos, without weights, or leave it out\n",
+        )
+        assert not (tmp_path / "p.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -169,8 +193,10 @@ def test_labels_of_faces(run_gendercls: Run, tmp_path: Path) -> None:
         f"{number}.jpg,{face},{'female' if face == 1 else 'male'},2,all" for number in range(20) for face in (1, 2)
     ]
     (tmp_path / "labels.csv").write_text("\n".join(labels) + "\n")
-    found, _ = report(run_gendercls, preds, "--labels", tmp_path / "labels.csv", out=tmp_path / "p.html")
+    found, said = report(run_gendercls, preds, "--labels", tmp_path / "labels.csv", out=tmp_path / "p.html")
     assert (found["rows"], found["photos"], found["hand_labels"]) == (80, 40, 40)
+    assert "of these faces would be perceived as male.\nThe estimate rests on 40 faces of this set" in said
+    assert "Faces count as if each was a photo by itself." in (tmp_path / "p.html").read_text(encoding="utf-8")
     assert found["shares"][0]["by_hand"]["value"] == pytest.approx(0.5)
     assert found["accuracy_by_hand"]["value"] == pytest.approx(0.5)
 

@@ -84,7 +84,7 @@ def test_a_page_that_exists_is_replaced_with_force_alone(run_gendercls: Run, mak
     done = run_gendercls("report", run)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        "Error: the page already exists\n"
+        "Error: the output already exists\n"
         f"  where: {run}/report.html\n"
         "  do:    choose another --out, or repeat with --force to replace it\n"
     )
@@ -112,10 +112,11 @@ def test_a_page_needs_a_run_and_a_place(make_run: MakeRun, tmp_path: Path) -> No
         f"no such folder of photos\n  where: --photos {tmp_path}/no\n  do:    check the path"
     )
     assert refusal(source=run, out=tmp_path / "no" / "run.html") == (
-        f"the page's folder does not exist\n  where: {tmp_path}/no/run.html\n  do:    make it, or choose another --out"
+        "the output's folder does not exist\n"
+        f"  where: {tmp_path}/no/run.html\n  do:    make it, or choose another --out"
     )
     assert refusal(source=run, out=tmp_path / "empty", force=True) == (
-        f"the page's name is that of a folder\n  where: {tmp_path}/empty\n"
+        f"the output is a folder\n  where: {tmp_path}/empty\n"
         f"  do:    name a file in it, as in --out {tmp_path}/empty/report.html"
     )
 
@@ -133,7 +134,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(make_run: MakeRun) -> 
     assert (done.returncode, done.stderr) == (
         1,
         "8 photos of people become part of the page: share it only where that is allowed\n"
-        "Error: the page cannot be written: File too large\n"
+        "Error: the file cannot be written: File too large\n"
         f"  where: {run}/report.html\n"
         "  do:    free some disk, make the folder writable, or choose another --out\n",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from gendercls.answers import answers_for
 from gendercls.errors import GenderclsError
-from gendercls.report.sample import LEAST, Sample, draw
+from gendercls.report.sample import LEAST, Sample, _allocated, draw
 
 
 def answers_of(rows: int, classes: int, *, seed: int, failed: float = 0.0) -> NDArray[np.float64]:
@@ -102,6 +103,25 @@ def test_labels_are_where_they_teach_most() -> None:
     assert drawn_from(alike, 100).weights == pytest.approx(10, rel=0.1)
     unlike = np.repeat([[0.95, 0.05], [0.4, 0.6]], (900, 100), axis=0)
     assert np.unique(drawn_from(unlike, 100).weights).tolist() == [5, 11.25]
+
+
+@given(st.lists(st.tuples(st.integers(2, 9), st.floats(0.05, 0.5)), min_size=2, max_size=3), st.integers(4, 20))
+def test_no_other_allocation_has_less_variance(strata: list[tuple[int, float]], count: int) -> None:
+    """Of all ways to draw so many, two of each stratum or all of it: the sum of N² S² / n."""
+    sizes, spread = np.array([size for size, _ in strata]), np.array([each for _, each in strata])
+    assume(LEAST * len(strata) <= count <= sizes.sum())
+
+    def variance(taken: NDArray[np.intp]) -> float:
+        return float((sizes**2 * spread**2 / taken).sum())
+
+    every = [np.array(taken) for taken in product(*(range(LEAST, size + 1) for size in sizes)) if sum(taken) == count]
+    assert variance(_allocated(sizes, spread, count)) == pytest.approx(min(map(variance, every)))
+
+
+def test_no_model_is_believed_to_be_surer_than_it_can_know() -> None:
+    """Rows with 98 % and with 99.99 % are drawn alike: off its own data a model is wrong in some of either."""
+    sample = drawn_from(np.repeat([[0.9999, 0.0001], [0.98, 0.02]], 500, axis=0), 100)
+    assert sample.weights == pytest.approx(10, rel=0.05)
 
 
 def test_ties_are_no_trouble() -> None:

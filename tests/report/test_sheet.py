@@ -109,13 +109,13 @@ def test_the_command_says_what_it_did_and_what_to_do(run_gendercls: Run, preds: 
     assert done.stderr.splitlines() == [
         "the page will hold 14 photos themselves: give it only to those who may see them",
         "drawn: 14 of 40 rows with an answer, in 2 strata; 2 rows without one left out",
-        f"page: sheet.html ({size / 1e6:.1f} MB)",
+        f"page: sheet.html ({size / 1e3:,.0f} kB)",
         f"next: open it in a browser, label, save labels.csv, then gendercls report {preds} --labels labels.csv",
     ]
     again = run_gendercls("sample", preds, "--photos", preds.parent, "--out", "sheet.html", cwd=tmp_path)
     assert (again.returncode, again.stderr) == (
         1,
-        "Error: the page already exists\n  where: sheet.html\n"
+        "Error: the output already exists\n  where: sheet.html\n"
         "  do:    choose another --out, or repeat with --force to replace it\n",
     )
 
@@ -262,6 +262,8 @@ def test_a_sheet_is_blind(preds: Path, visit: Visit, tmp_path: Path) -> None:
     written(preds, blind)
     result = written(preds, seeing, show_answers=True)
     assert {key for photo in content_of(blind)["photos"] for key in photo} == {"key", "stratum", "picture"}
+    strata = [photo["stratum"] for photo in content_of(blind)["photos"]]
+    assert list(dict.fromkeys(strata)) == [*range(len(set(strata)))]  # in the order in which they come up
     shown = visit(blind)
     assert not shown.page.is_visible("#answer")
     assert "is not shown and not in this page" in shown.page.inner_text("#how")

@@ -238,6 +238,33 @@ def test_a_class_that_is_no_folder_s_name_is_refused(folder: Path, name: str) ->
     )
 
 
+def test_a_name_that_is_taken_meanwhile_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that appears under a copy's name while it is made stays what it is."""
+    place = folder / "into" / "female" / "1.jpg"
+
+    def taken(source: bytes, unfinished: bytes) -> None:
+        Path(os.fsdecode(unfinished)).write_text("whole")
+        place.write_text("mine")
+
+    monkeypatch.setattr("gendercls.report.sort.shutil.copy2", taken)
+    assert refusal(folder, kind="copy").startswith(
+        f"it cannot be made: meanwhile its name was taken\n  where: {place}\n"
+    )
+    assert place.read_text() == "mine"
+    assert below(folder / "into") == ["female/1.jpg"]
+
+
+def test_the_name_of_an_unfinished_copy_leads_nowhere(folder: Path) -> None:
+    """A link of that name is removed, and what it leads to is not written to."""
+    make(folder / "elsewhere" / "x")
+    before = state(folder / "elsewhere")
+    (folder / "into").mkdir()
+    (folder / "into" / UNFINISHED).symlink_to(folder / "elsewhere" / "x")
+    run(folder, kind="copy")
+    assert state(folder / "elsewhere") == before
+    assert below(folder / "into") == MADE
+
+
 # --- undo --------------------------------------------------------------------------------------------------------
 
 
@@ -266,8 +293,22 @@ def test_undo_keeps_what_is_no_longer_what_was_made(folder: Path) -> None:
     assert (found.removed, found.gone) == (1, 1)
     assert found.kept == ("female/1.jpg", "male/2.jpg", "male/a/1.jpg")
     assert below(into) == sorted(found.kept)
+    assert [line.split(",")[0] for line in (into / "sorted.csv").read_text().splitlines()[1:]] == [*found.kept]
     shutil.copy(into / "male" / "a" / "1.jpg", folder / "photos" / "a")
     assert undo(into / "sorted.csv").kept == ("female/1.jpg", "male/2.jpg")
+
+
+def test_undo_compares_contents(folder: Path) -> None:
+    """A copy that was edited stays, though its size and its time are those of its photo; so does a link to a copy."""
+    run(folder, kind="copy")
+    into = folder / "into"
+    copy, photo = into / "male" / "2.jpg", folder / "photos" / "2.jpg"
+    copy.write_text(photo.read_text().upper())
+    os.utime(copy, ns=(photo.stat().st_atime_ns, photo.stat().st_mtime_ns))
+    (into / "female" / "1.jpg").rename(folder / "copy.jpg")
+    (into / "female" / "1.jpg").symlink_to(folder / "copy.jpg")
+    assert undo(into / "sorted.csv").kept == ("female/1.jpg", "male/2.jpg")
+    assert below(into) == ["female/1.jpg", "male/2.jpg"]
 
 
 def test_undo_keeps_a_link_that_leads_elsewhere(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -85,6 +86,7 @@ def test_a_recipe_is_read_from_a_file(tmp_path: Path, values: dict[str, Any]) ->
 
 
 CHANGE = "  do:    change the recipe or --set it"
+TWO = "must be two numbers, the smaller first"
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,15 @@ CHANGE = "  do:    change the recipe or --set it"
         ("input_range=[false, true]", "input_range = [False, True] must be two numbers, the smaller first"),
         ("input_range=[1, 0]", "input_range = [1, 0] must be two numbers, the smaller first"),
         ("input_range=[nan, 1]", "input_range = [nan, 1] must be two numbers, the smaller first"),
+        ("epochs=2147483648", "epochs = 2147483648 must be at most 2,147,483,647"),
+        pytest.param(f"epochs=1{'0' * 400}", f"epochs = 1{'0' * 99}… must be at most 2,147,483,647", id="10**400"),
+        pytest.param(f"dropout=1{'0' * 400}", f"dropout = 1{'0' * 99}… must be a number", id="dropout=10**400"),
+        pytest.param(
+            f"epochs=0x1{'0' * 4000}", "epochs = a number beyond reason must be at most 2,147,483,647", id="hex"
+        ),
+        pytest.param(f"epochs=1{'0' * 5000}", f"epochs = '1{'0' * 98}… must be a whole number", id="10**5000"),
+        pytest.param(f"fit={'[' * 5000}", f"fit = '{'[' * 99}… must be one of crop, pad, squash", id="nested"),
+        pytest.param(f"input_range=[0, 1{'0' * 400}]", f"input_range = [0, 1{'0' * 95}… {TWO}", id="range"),
     ],
 )
 def test_a_bad_value_is_refused(change: str, problem: str) -> None:
@@ -194,6 +205,42 @@ def test_a_recipe_file_that_cannot_be_read_is_refused(tmp_path: Path, content: b
         file.write_bytes(content)
     message = f"the recipe cannot be read: {problem}\n  where: FILE\n  do:    check the path"
     assert refusal(str(file)).replace(str(file), "FILE") == message
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        pytest.param(f"epochs = 1{'0' * 5000}\n", "Exceeds the limit (4300 digits) for integer string", id="digits"),
+        pytest.param(f"epochs = {'[' * 20_000}", "maximum recursion depth exceeded", id="lists"),
+        pytest.param("epochs = " + "{a = " * 5_000, "maximum recursion depth exceeded", id="tables"),
+    ],
+)
+def test_toml_beyond_reason_is_refused(tmp_path: Path, content: str, problem: str) -> None:
+    """What the parser itself gives up on is a recipe that does not parse."""
+    file = tmp_path / "mine.toml"
+    file.write_text(content)
+    assert refusal(str(file)).startswith(f"the recipe does not parse: {problem}")
+
+
+def test_a_recipe_that_is_too_large_or_no_file_is_refused(tmp_path: Path) -> None:
+    """At once, whatever its name says."""
+    large, fifo, folder = (tmp_path / name for name in ("large.toml", "fifo.toml", "folder.toml"))
+    large.write_bytes(b"size = 128\n")
+    os.truncate(large, 2**40)
+    os.mkfifo(fifo)
+    folder.mkdir()
+    assert refusal(str(large)) == (
+        f"the recipe is larger than 65,536 bytes, as none is\n  where: {large}\n  do:    check the path"
+    )
+    for place in (fifo, folder):
+        assert refusal(str(place)) == f"the recipe is no file\n  where: {place}\n  do:    check the path"
+    assert refusal("x" * 5000 + ".toml").startswith("the recipe cannot be read: [Errno 36] File name too long")
+
+
+def test_a_long_key_is_not_shown_whole(values: dict[str, Any]) -> None:
+    """Nor searched for long."""
+    with pytest.raises(RecipeError, match=f"^unknown key '{'x' * 100}'\n"):
+        recipe_from({**values, "x" * 60_000: 1}, where="mine.toml")
 
 
 @pytest.mark.parametrize(("name", "hint"), [("defalt", "did you mean 'default'? "), ("xyz", "")])

@@ -11,7 +11,7 @@ from gendercls.errors import OutputError
 from gendercls.records import to_line
 from gendercls.train.audit.findings import Findings, LabelledPhotos
 from gendercls.train.audit.suspects import LabelErrors
-from gendercls.wholefile import whole_file
+from gendercls.wholefile import write_whole
 
 UNUSABLE, DUPLICATES, LEAKS, LABEL_ERRORS, SHEET = (
     "unusable.csv",
@@ -37,26 +37,13 @@ def check_folder(folder: Path) -> None:
 def write_files(folder: Path, findings: Findings, label_errors: LabelErrors | None) -> None:
     """One CSV for each kind of finding; a kind that was not looked for has none. Raises OutputError."""
     photos = findings.photos
-    write(folder / UNUSABLE, _csv(("path", "reason"), _unusable_rows(photos)))
+    write_whole(folder / UNUSABLE, _csv(("path", "reason"), _unusable_rows(photos)))
     duplicates = ("group", "path", "kind", "distance", "class", "identity", "split")
-    write(folder / DUPLICATES, _csv(duplicates, _duplicate_rows(findings)))
-    write(folder / LEAKS, _csv(("kind", "group", "path", "class", "split"), _leak_rows(findings)))
+    write_whole(folder / DUPLICATES, _csv(duplicates, _duplicate_rows(findings)))
+    write_whole(folder / LEAKS, _csv(("kind", "group", "path", "class", "split"), _leak_rows(findings)))
     if label_errors is not None:
         suspects = ("path", "label", "suggested", "p_label", "p_suggested", "score")
-        write(folder / LABEL_ERRORS, _csv(suspects, _suspect_rows(photos, label_errors)))
-
-
-def write(path: Path, content: bytes) -> None:
-    """Raises OutputError."""
-    try:
-        with whole_file(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise OutputError(
-            f"the file cannot be written: {error.strerror}",
-            where=str(path),
-            do="free some disk, or choose another --out",
-        ) from None
+        write_whole(folder / LABEL_ERRORS, _csv(suspects, _suspect_rows(photos, label_errors)))
 
 
 def _csv(header: Row, rows: Iterable[Row]) -> bytes:

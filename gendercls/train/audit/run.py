@@ -18,7 +18,7 @@ from gendercls.errors import LabelError
 from gendercls.labels import ALL_ATTRIBUTES, Labels, read_labels
 from gendercls.labels.splits import SplitMode, make_split, split_mode
 from gendercls.train.audit.features import FeatureProgress
-from gendercls.train.audit.files import SHEET, check_folder, write, write_files
+from gendercls.train.audit.files import SHEET, check_folder, write_files
 from gendercls.train.audit.findings import Findings, LabelledPhotos, examine
 from gendercls.train.audit.photos import check_photos
 from gendercls.train.audit.sheet import sheet
@@ -27,6 +27,7 @@ from gendercls.train.data import Classes, class_targets
 from gendercls.train.device import choose_device
 from gendercls.train.network import Network, build_network
 from gendercls.train.recipe import Recipe, load_recipe
+from gendercls.wholefile import write_whole
 
 NOT_JUDGED = "label errors: not looked for; give --init imagenet or --init FILE, weights to judge the labels with"
 
@@ -128,7 +129,7 @@ def audit(options: AuditOptions, report: Callable[[FeatureProgress | str], None]
         label_errors = find_suspects(findings, paths, *weights, recipe, device, options.seed, report)
     if options.out is not None:
         write_files(options.out, findings, label_errors)
-        write(options.out / SHEET, sheet(labels.source, findings, label_errors, paths).encode())
+        write_whole(options.out / SHEET, sheet(labels.source, findings, label_errors, paths).encode())
     seconds = time.monotonic() - began
     return AuditResult(labels.source, uncovered, mode, findings, label_errors, options.out, seconds)
 
