@@ -23,6 +23,9 @@ from typing import NoReturn
 
 from gendercls.errors import GenderclsError, InterruptedRunError, ModelError
 
+MOST_IN_A_ROW = 20
+"""When so many photos end the process that reads them one after another, memory or the disk is at fault."""
+
 _FAULTS = {"SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT", "SIGSYS", "SIGTRAP", "SIGKILL"}
 """What ends a process that did not mean to end. SIGKILL is also the system's answer to memory that is short."""
 
@@ -147,7 +150,7 @@ def stand_guard(patience: float, most_in_a_row: int | None, tell: Callable[[str]
             raise InterruptedRunError("interrupted; rows are kept")
         child = os.fork()
         if child == 0:
-            _end_with(guard)
+            end_with(guard)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             return watch
         _learn(watch, _wait(child, watch, patience, asked), most_in_a_row, tell)
@@ -255,7 +258,7 @@ def _die_of(kind: int) -> NoReturn:
     os._exit(128 + kind)  # the first process of a container does not die of a signal
 
 
-def _end_with(guard: int) -> None:
+def end_with(guard: int) -> None:
     """Let the system kill this process when its guard is gone, so that nobody works unseen and holds the output."""
     import ctypes
 

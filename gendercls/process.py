@@ -13,10 +13,7 @@ from pathlib import Path
 import click
 
 from gendercls.errors import GenderclsError, InterruptedRunError, UsageError
-from gendercls.guard import Opening, Watch, stand_guard
-
-_MOST_IN_A_ROW = 20
-"""When so many photos end the process that reads them one after another, memory or the disk is at fault."""
+from gendercls.guard import MOST_IN_A_ROW, Opening, Watch, stand_guard
 
 _MEMORY_PER_BYTE = 16
 """Of a model's file: weights in 4 bits are 8 times as large once they are open, and are held twice for a while."""
@@ -44,7 +41,7 @@ def guarded(patience: float, models: Sequence[Path | None], *, quiet: bool, is_r
             click.echo(f"{_clean_line()}gendercls: {line}", err=True)
 
     try:
-        return stand_guard(patience, None if is_retry else _MOST_IN_A_ROW, tell, opening)
+        return stand_guard(patience, None if is_retry else MOST_IN_A_ROW, tell, opening)
     except InterruptedRunError as error:
         error.do = "continue with: " + this_command()
         click.echo(_clean_line(), err=True, nl=False)

@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gendercls import __version__
 from gendercls.answers import rounded
 from gendercls.classify.detector import Detector
 from gendercls.classify.pipeline import IN_FLIGHT, in_order
 from gendercls.classify.session import Session, runs_on_cuda
-from gendercls.detectorfile import read_detector
+from gendercls.detectorfile import DetectorFile, read_detector
 from gendercls.errors import ModelError, PhotoError, UsageError
 from gendercls.faces import AT_LEAST, LEAST_SIDE, Face, face_crop, find_faces
 from gendercls.images import decode_with_size, fit, to_array
 from gendercls.machine import available_cores, has_fast_int8
-from gendercls.modelfile import Precision, read_model_file, shipped_model, shipped_models
+from gendercls.modelfile import ModelFile, Precision, read_model_file, shipped_model, shipped_models
 from gendercls.rows import NO_FACE, UNCERTAIN
 from gendercls.sources import READERS, Photo, PhotoFile, Readers, read_ahead, readable_name
 from gendercls.spec import ModelSpec
@@ -102,7 +103,8 @@ class Classifier:
     ``gendercls classify`` does on Linux: open what you trust.
 
     Args:
-        model: an ONNX file made by ``gendercls export``; None takes the one that comes with gendercls.
+        model: an ONNX file made by ``gendercls export``, or one that has been read; None takes the one that comes with
+            gendercls.
         precision: ``fp32`` or ``int8``, of the model that comes with gendercls, and not together with ``model``; None
             takes int8 on a CPU that is faster with it.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -130,7 +132,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | None = None,
+        model: str | os.PathLike[str] | ModelFile | None = None,
         *,
         precision: Precision | None = None,
         device: str = "auto",
@@ -139,14 +141,11 @@ class Classifier:
         min_confidence: float | None = None,
         max_error: float | None = None,
         faces: bool = False,
-        face_model: str | os.PathLike[str] | None = None,
+        face_model: str | os.PathLike[str] | DetectorFile | None = None,
         min_face: int = LEAST_SIDE,
         max_faces: int | None = None,
     ) -> None:
-        numbers = {"jobs": jobs, "batch_size": batch_size, "min_face": min_face, "max_faces": max_faces}
-        for name, value in numbers.items():
-            if value is not None and not 1 <= value <= _MOST:
-                raise _out_of_range(name, value, "1 or more" if value < 1 else f"{_MOST:,} or less")
+        check_numbers(jobs, batch_size, min_face, max_faces)
         if min_confidence is not None and max_error is not None:
             raise UsageError(
                 "two thresholds are given", where="--min-confidence and --max-error", do="give one of them"
@@ -160,11 +159,11 @@ class Classifier:
                 where=f"--precision {precision}",
                 do="leave it out, or leave out --model",
             )
-        self.model = read_model_file(Path(model) if model else shipped_model(precision or _fastest_precision(device)))
+        self.model = model if isinstance(model, ModelFile) else _model_file(model, precision, device)
         self.threshold = min_confidence or 0.0
         if max_error is not None:
             self.threshold = self.spec.threshold_for(max_error).confidence
-        detector = read_detector(Path(face_model) if face_model is not None else None) if faces else None
+        detector = _detector_file(face_model) if faces else None
         self.session = Session(self.model, device=device, batch_size=batch_size)
         self.detector = Detector(detector, self.session.device) if detector is not None else None
         self.min_face, self.max_faces = min_face, max_faces
@@ -177,6 +176,12 @@ class Classifier:
     def spec(self) -> ModelSpec:
         """The model's contract: classes, preprocessing, provenance, measured figures."""
         return self.model.spec
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of what decides the numbers beside the model."""
+        modules = {name: __import__(name) for name in ("onnxruntime", "numpy", "PIL")}
+        return {"gendercls": __version__, **{name: str(module.__version__) for name, module in modules.items()}}
 
     @property
     def device(self) -> str:
@@ -297,6 +302,24 @@ class Classifier:
             face=face,
             is_unfamiliar=answer.is_unfamiliar,
         )
+
+
+def check_numbers(jobs: int | None, batch_size: int | None, min_face: int, max_faces: int | None) -> None:
+    """Raises UsageError where one of a classifier's whole numbers is beyond reason."""
+    numbers = {"jobs": jobs, "batch_size": batch_size, "min_face": min_face, "max_faces": max_faces}
+    for name, value in numbers.items():
+        if value is not None and not 1 <= value <= _MOST:
+            raise _out_of_range(name, value, "1 or more" if value < 1 else f"{_MOST:,} or less")
+
+
+def _model_file(path: str | os.PathLike[str] | None, precision: Precision | None, device: str) -> ModelFile:
+    return read_model_file(Path(path) if path else shipped_model(precision or _fastest_precision(device)))
+
+
+def _detector_file(file: str | os.PathLike[str] | DetectorFile | None) -> DetectorFile:
+    if isinstance(file, DetectorFile):
+        return file
+    return read_detector(Path(file) if file is not None else None)
 
 
 def _fastest_precision(device: str) -> Precision:

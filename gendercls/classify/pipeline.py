@@ -34,7 +34,7 @@ def in_order(
     held: how many bytes an item keeps in memory until it has been worked on. give_up: called at the end, also at one
     that comes early; frees the threads that wait for an item's content.
     """
-    chunks = _chunks(iter(items), size, held)
+    chunks = chunks_of(iter(items), size, held)
     window: deque[tuple[Future[list[Answer]], int]] = deque()
     in_memory = 0
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="classify")
@@ -57,7 +57,7 @@ def in_order(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _chunks(stream: Iterator[Item], size: int, held: Callable[[Item], int]) -> Iterator[tuple[tuple[Item, ...], int]]:
+def chunks_of(stream: Iterator[Item], size: int, held: Callable[[Item], int]) -> Iterator[tuple[tuple[Item, ...], int]]:
     """Chunks with the bytes that they hold: of ``size`` items, or of as many as hold a share of `MOST_HELD`."""
     chunk: list[Item] = []
     bytes_held = 0

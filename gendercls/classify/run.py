@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gendercls import __version__
 from gendercls.address import Address
 from gendercls.classify.classifier import Classifier, Prediction
 from gendercls.classify.output import Journal, PhotoRows, begun_with, check_folder, check_free, files_of
 from gendercls.classify.runrecord import Begun
 from gendercls.classify.summary import Progress, Report, Summary
 from gendercls.classify.tally import Tally
+from gendercls.classify.whole import Spread
 from gendercls.errors import GenderclsError, InterruptedRunError, OutputError, UsageError
 from gendercls.faces import LEAST_SIDE
 from gendercls.guard import Watch
@@ -34,10 +34,19 @@ from gendercls.spec import ModelSpec
 from gendercls.stats import Rate, wilson
 from gendercls.truth import TruthTable
 
+if TYPE_CHECKING:
+    from gendercls.classify.distributed import Cluster
+
+    Engine = Classifier | Cluster
+
 
 @dataclass(frozen=True, slots=True)
 class ClassifyOptions:
-    """What the command line says. command: the line itself, for the record."""
+    """What the command line says.
+
+    ray: a cluster's address, empty for the one that is found; None for this machine alone, where photo_timeout is for
+    the guard. command: the line itself, for the record.
+    """
 
     photos: tuple[str, ...]
     out: Address
@@ -59,6 +68,8 @@ class ClassifyOptions:
     restart: bool = False
     retry_failed: bool = False
     force: bool = False
+    ray: str | None = None
+    photo_timeout: float = 60.0
     command: str = ""
 
 
@@ -108,6 +119,15 @@ def classify(options: ClassifyOptions, report: Report, watch: Watch | None = Non
             where=", ".join(options.photos),
             do="name a folder that holds some; hidden files do not count",
         )
+    if options.ray is None:
+        return _classify(options, report, watch, listing)
+    from gendercls.classify.connection import connected
+
+    with connected(options.ray):
+        return _classify(options, report, watch, listing)
+
+
+def _classify(options: ClassifyOptions, report: Report, watch: Watch, listing: Listing) -> Summary:
     watch.open()
     classifier = _open_classifier(options)
     watch.rest()
@@ -126,25 +146,29 @@ def _truth_table(labels: Path, spec: ModelSpec, split: str | None) -> TruthTable
     return TruthTable(labels, spec.classes, independent=spec.independent, split=split)
 
 
-def _open_classifier(options: ClassifyOptions) -> Classifier:
+def _open_classifier(options: ClassifyOptions) -> Engine:
     # On another machine, or with other memory free, another precision or batch would be chosen.
     begun = Begun() if options.restart else begun_with(options.out, also_finished=options.retry_failed)
-    return Classifier(
-        options.model,
-        precision=options.precision or (begun.precision if options.model is None else None),
-        device=options.device,
-        jobs=options.jobs,
-        batch_size=options.batch_size or begun.batch_size,
-        min_confidence=options.min_confidence,
-        max_error=options.max_error,
-        faces=options.faces,
-        face_model=options.face_model,
-        min_face=LEAST_SIDE if options.min_face is None else options.min_face,
-        max_faces=options.max_faces,
-    )
+    chosen: dict[str, Any] = {
+        "precision": options.precision or (begun.precision if options.model is None else None),
+        "device": options.device,
+        "jobs": options.jobs,
+        "batch_size": options.batch_size or begun.batch_size,
+        "min_confidence": options.min_confidence,
+        "max_error": options.max_error,
+        "faces": options.faces,
+        "face_model": options.face_model,
+        "min_face": LEAST_SIDE if options.min_face is None else options.min_face,
+        "max_faces": options.max_faces,
+    }
+    if options.ray is not None:
+        from gendercls.classify.distributed import Cluster  # here, since few runs need it
+
+        return Cluster({"model": options.model, **chosen}, options.photo_timeout)
+    return Classifier(options.model, **chosen)
 
 
-def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTable | None) -> dict[str, Any]:
+def _identity(options: ClassifyOptions, classifier: Engine, truth: TruthTable | None) -> dict[str, Any]:
     """What must not change while a run goes on. On a CPU the batch size does not count: no bit depends on it."""
     pre, is_cuda = classifier.spec.preprocessing, classifier.session.device.is_cuda
     detector = classifier.detector
@@ -169,14 +193,8 @@ def _identity(options: ClassifyOptions, classifier: Classifier, truth: TruthTabl
             "shard": str(options.shard) if options.shard else None,
             **faces,
         },
-        "versions": versions(),
+        "versions": classifier.versions,
     }
-
-
-def versions() -> dict[str, str]:
-    """Of what decides the numbers beside the model."""
-    modules = {name: __import__(name) for name in ("onnxruntime", "numpy", "PIL")}
-    return {"gendercls": __version__, **{name: str(module.__version__) for name, module in modules.items()}}
 
 
 @dataclass
@@ -184,7 +202,7 @@ class _Run:
     """One run's parts, and the two ways it goes: onwards, or over its failures."""
 
     options: ClassifyOptions
-    classifier: Classifier
+    classifier: Engine
     truth: TruthTable | None
     listing: Listing
     journal: Journal
@@ -214,12 +232,20 @@ class _Run:
         is_wanted = self.truth.is_in_split if self.truth is not None else lambda _: True
         return self.listing.walk(self.options.shard or WHOLE, is_wanted)
 
+    def _spread(self, walk: Walk) -> Iterator[Photo]:
+        """The photos of a walk, for many machines: what only passes by is left to one of them, unless photos have to
+        be chosen or counted, which is done here."""
+        options = self.options
+        if options.ray is None or options.split is not None or options.limit is not None or options.shard is not None:
+            return islice(walk, options.limit)
+        return Spread(self.listing.sources)
+
     def go(self, report: Report) -> int:
         """Classify the photos that have no rows yet; how many had some before."""
         try:
             self.journal.begin(restart=self.options.restart, force=self.options.force)
             walk = self._walk()
-            photos = islice(walk, self.options.limit)
+            photos = self._spread(walk)
             kept = self._continue_after(photos)
             self.watch.kept_at_first(kept)
             if self.journal.damage:
@@ -334,7 +360,8 @@ class _Run:
     def _paired(self, photos: Iterator[Photo], written: Iterator[PhotoRows]) -> Iterator[tuple[Photo, PhotoRows]]:
         """Rows with the photos they are of. Raises OutputError at the first photo that differs."""
         for rows in written:
-            photo, path = next(photos, None), rows[0].path
+            path = rows[0].path
+            photo = photos.beside(path) if isinstance(photos, Spread) else next(photos, None)
             if photo is None or path_field(photo.key) != path:
                 found = "the listing ends there" if photo is None else f"{photo.key} comes there now"
                 raise OutputError(

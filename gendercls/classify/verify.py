@@ -15,7 +15,6 @@ import numpy as np
 from gendercls.classify.classifier import Classifier, Prediction
 from gendercls.classify.consistency import contradictions, sums
 from gendercls.classify.relisted import Pair, if_newer, list_again
-from gendercls.classify.run import versions
 from gendercls.classify.summary import Progress, Report
 from gendercls.classify.verdict import Verdict
 from gendercls.detectorfile import read_detector
@@ -159,7 +158,7 @@ def _other_circumstances(record: RunRecord, classifier: Classifier) -> Iterator[
     """What may change the last decimals."""
     if classifier.device != record.device:
         yield f"the run was on {record.device}, this is on {classifier.device}"
-    for name, version in versions().items():
+    for name, version in classifier.versions.items():
         if record.versions.get(name) != version:
             yield f"the run had {name} {record.versions.get(name, 'of a version unknown')}, this has {version}"
 

@@ -53,6 +53,13 @@ class _Output(click.ParamType[Address]):
 @click.option("--max-faces", type=int, metavar="N", help="Only the N largest faces of a photo.  [default: all]")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first N photos.")
 @click.option("--shard", metavar="I/N", help="Only this share of the photos, as one of N machines; see merge.")
+@click.option(
+    "--ray",
+    is_flag=False,
+    flag_value="",
+    metavar="[ADDRESS]",
+    help="On all machines of a Ray cluster: the one at ADDRESS, or that this machine belongs to.",
+)
 @click.option("--restart", is_flag=True, help="Begin anew what was left unfinished.")
 @click.option("--retry-failed", is_flag=True, help="Classify the failed photos again, and only those.")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
@@ -79,9 +86,9 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, sha
     from gendercls import process
 
     process.hold_input(values["photos"])
-    # In a program's own process nobody may fork.
+    # In a program's own process nobody may fork. With a cluster no photo is decoded in this one.
     watch = None
-    if is_whole_process():
+    if is_whole_process() and values["ray"] is None:
         models = values["model"], values["face_model"]
         watch = process.guarded(photo_timeout, models, quiet=quiet, is_retry=values["retry_failed"])
 
@@ -95,7 +102,7 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, sha
     try:
         with classified.classify_progress(quiet) as report:
             part = read_shard(shard) if shard is not None else None
-            options = ClassifyOptions(**values, shard=part, command=process.this_command())
+            options = ClassifyOptions(**values, shard=part, photo_timeout=photo_timeout, command=process.this_command())
             summary = run_classify(options, report, watch)
     except InterruptedRunError as error:
         error.do = "continue with: " + process.this_command()
