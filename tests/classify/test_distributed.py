@@ -34,6 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of what Ray does within thi
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Take = Callable[..., list[Path]]
 COUNT = 100
+TARS = ".{a,b}.tar.gz"
 # Read by Python before anything else: decoders with faults that are asked for by a photo's width.
 FAULTY = """
 import ctypes, time
@@ -97,7 +98,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 
 @pytest.fixture(scope="module")
 def photos(take: Take, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with photos, a text and a broken photo, and the same in a zip and in a tar that has to be unpacked."""
+    """A folder with photos, a text and a broken photo; the same in a zip, and in two tars that have to be unpacked."""
     folder = tmp_path_factory.mktemp("many") / "photos"
     paths = take(folder, COUNT)
     (folder / "000050.txt").write_text("no photo")
@@ -107,9 +108,10 @@ def photos(take: Take, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(folder.with_suffix(".zip"), "w") as archive:
         for name in names:
             archive.write(folder / name, name)
-    with tarfile.open(folder.with_suffix(".tar.gz"), "w:gz") as archive:
-        for name in names:
-            archive.add(folder / name, name)
+    for part, some in (("a", names[: COUNT // 2]), ("b", names[COUNT // 2 :])):
+        with tarfile.open(folder.with_suffix(f".{part}.tar.gz"), "w:gz") as archive:
+            for name in some:
+                archive.add(folder / name, name)
     return folder
 
 
@@ -142,18 +144,19 @@ def rows_in(out: Path) -> int:
     return 0
 
 
-def once_rows_are_there(out: Path, act: Callable[[], None], count: int = 10) -> threading.Thread:
-    """Do something in the midst of a run; the thread's end says that it was done before the run's end."""
+class Amid(threading.Thread):
+    """Does something once rows are there. is_amid: whether the run still went on after that."""
 
-    def wait() -> None:
-        while rows_in(out) < count:
+    def __init__(self, out: Path, act: Callable[[], None]) -> None:
+        super().__init__()
+        self.out, self.act, self.is_amid = out, act, False
+        self.start()
+
+    def run(self) -> None:
+        while rows_in(self.out) < 10 and not self.out.exists():
             time.sleep(0.01)
-        act()
-        assert rows_in(out) < COUNT
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
+        self.act()
+        self.is_amid = not self.out.exists()
 
 
 # --- the same bytes -------------------------------------------------------------------------------------------------
@@ -166,7 +169,7 @@ def test_many_machines_give_the_bytes_of_one(photos: Path, tmp_path: Path, nodes
     assert (tmp_path / "many.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
 
 
-@pytest.mark.parametrize("form", [".zip", ".tar.gz"])
+@pytest.mark.parametrize("form", [".zip", TARS])
 def test_archives_do_too(
     form: str, photos: Path, tmp_path: Path, nodes: Nodes, alone: Callable[[str], bytes], null_model: Path
 ) -> None:
@@ -184,7 +187,7 @@ def test_faces_and_labels_too(photos: Path, tmp_path: Path, nodes: Nodes, shared
         "limit": 30,
     }
     for out, ray in (("one.csv", None), ("many.csv", "")):
-        go(photos.with_suffix(".tar.gz"), tmp_path / out, ray=ray, **more)
+        go(photos.with_suffix(TARS), tmp_path / out, ray=ray, **more)
     assert (tmp_path / "many.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
     assert b".jpg,1," in (tmp_path / "one.csv").read_bytes()
 
@@ -203,15 +206,16 @@ def test_failed_photos_are_retried(photos: Path, tmp_path: Path, nodes: Nodes, n
 # --- what dies ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["", ".tar.gz"])
+@pytest.mark.parametrize("form", ["", TARS])
 def test_a_node_dies(
     form: str, photos: Path, tmp_path: Path, nodes: Nodes, alone: Callable[[str], bytes], null_model: Path
 ) -> None:
     """What it had under way is done by the other one."""
-    kill = once_rows_are_there(tmp_path / "o.csv", nodes.kill_second)
+    kill = Amid(tmp_path / "o.csv", nodes.kill_second)
     go(photos.with_suffix(form), tmp_path / "o.csv", model=null_model)
     kill.join()
     nodes.add_second()
+    assert kill.is_amid
     assert (tmp_path / "o.csv").read_bytes() == alone(form)
 
 
@@ -225,7 +229,7 @@ def workers() -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("form", ["", ".tar.gz"])
+@pytest.mark.parametrize("form", ["", TARS])
 def test_a_worker_dies(
     form: str, photos: Path, tmp_path: Path, nodes: Nodes, alone: Callable[[str], bytes], null_model: Path
 ) -> None:
@@ -233,19 +237,21 @@ def test_a_worker_dies(
     killed: list[int] = []
 
     def kill() -> None:
-        while not (found := workers()):
-            time.sleep(0.001)
-        os.kill(found[0], signal.SIGKILL)
-        killed.append(found[0])
+        until = time.monotonic() + 5
+        while not killed and time.monotonic() < until:
+            for process in workers()[:1]:
+                os.kill(process, signal.SIGKILL)
+                killed.append(process)
 
-    thread = once_rows_are_there(tmp_path / "o.csv", kill)
+    thread = Amid(tmp_path / "o.csv", kill)
     go(photos.with_suffix(form), tmp_path / "o.csv", model=null_model)
     thread.join()
+    assert thread.is_amid
     assert killed
     assert (tmp_path / "o.csv").read_bytes() == alone(form)
 
 
-@pytest.mark.parametrize("form", ["", ".tar.gz"])
+@pytest.mark.parametrize("form", ["", TARS])
 def test_the_command_dies(
     form: str, photos: Path, tmp_path: Path, nodes: Nodes, alone: Callable[[str], bytes], null_model: Path
 ) -> None:
