@@ -300,7 +300,7 @@ def unfinished(memory: Memory, out: str) -> list[str]:
         (2, lambda data: data[:-5], "a part of the rows is cut off"),
         (1, lambda data: b"", "a part of the rows has another header"),
         (1, lambda data: data.replace(b"p_male", b"p_cat"), "a part of the rows has another header"),
-        (1, lambda data: data.replace(b"female,0.7", b"female,0.8"), "a row is damaged: no run writes it so"),
+        (1, lambda data: data.replace(b"female,0.7", b"female,0.8"), "a row is damaged: it has the confidence"),
         (2, lambda data: data.replace(b"female,0.8", b"fe\xffale,0.8"), "a row is damaged: 'utf-8' codec"),
     ],
 )
