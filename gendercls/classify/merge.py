@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import Any
 
+from gendercls.address import Address
 from gendercls.answers import answers_for
 from gendercls.classify.output import Journal, check_free
+from gendercls.classify.written import is_parts, open_rows, read_record
 from gendercls.errors import DamagedRowError, OutputError, UsageError
-from gendercls.preds import part_of
 from gendercls.rows import Columns, Row, read_records
-from gendercls.sources.shard import Shard, read_shard
+from gendercls.sources.shard import CHUNK, WHOLE, Shard, read_shard
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
     """What a merge gave: how many shards, files, and photos that failed."""
 
-    out: Path
+    out: Address
     shards: int
     files: int
     failed: int
@@ -33,76 +32,90 @@ class Merged:
 class _Part:
     """The finished CSV of a shard, and its record.
 
-    identity: what the run is, without its shard. sizes: how many photos of each chunk have rows, by its number.
-    digest: of the listing. finished: what the record says of its end.
+    identity: what the run is, without its shard. sizes: how many photos of each chunk have rows, by its number; None
+    where it is all of a run. digest: of the listing. finished: what the record says of its end.
     """
 
-    path: Path
+    place: Address
     shard: Shard
     identity: dict[str, Any]
-    sizes: dict[int, int]
+    sizes: dict[int, int] | None
     digest: str
     finished: dict[str, Any]
 
 
-def merge(parts: Sequence[Path], out: Path, *, force: bool, command: str = "") -> Merged:
+_Photo = list[tuple[list[str], Row]]
+"""A photo's rows: their fields as written, and what they say."""
+
+
+def merge(parts: Sequence[Address], out: Address, *, force: bool, command: str = "") -> Merged:
     """Put the rows of all shards in the order of the listing; the parts stay as they are.
 
-    Args: command: the line as typed, for the record.
+    Args:
+        parts: what classify wrote with --shard, or one folder of parts in a store.
+        command: the line as typed, for the record.
 
     Raises:
         UsageError: a shard is missing, or there twice.
         OutputError: a CSV is unfinished, damaged, or of another run or other photos than the first.
     """
     check_free(out, force=force)
-    read = sorted((_read_part(path) for path in parts), key=lambda part: part.shard.number)
+    read = [_read_part(place, is_only=len(parts) == 1) for place in parts]
+    read.sort(key=lambda part: part.shard.number)
     _check_complete(read)
     _check_same(read)
     with ExitStack() as stack:
-        files = [stack.enter_context(part.path.open("rb")) for part in read]
-        header = _header(read[0].path)
-        columns = _columns(header, read[0])
-        rows = [_by_photo(file, columns, part) for file, part in zip(files, read, strict=True)]
+        files = [stack.enter_context(open_rows(part.place)) for part in read]
+        records = [read_records(file, str(part.place)) for file, part in zip(files, read, strict=True)]
+        headers = [next(lines, ([], 0))[0] for lines in records]
+        columns = _columns(headers[0], read[0])
+        for part, header in zip(read, headers, strict=True):
+            if header != headers[0]:
+                raise _not_whole(part, "other columns")
+        rows = [_by_photo(lines, columns, part) for lines, part in zip(records, read, strict=True)]
         threshold = float(read[0].identity["options"]["confidence_threshold"])
         journal = Journal(out, columns, read[0].identity, threshold)
         stack.callback(journal.close)
         journal.begin(restart=True, force=force)
         done = failed = 0
-        for number in range(1 + max((max(part.sizes, default=-1) for part in read), default=-1)):
-            part = read[number % len(read)]
-            size = part.sizes.get(number, 0)
-            photos = list(islice(rows[number % len(read)], size))
-            if len(photos) < size:
-                raise _not_whole(part, "fewer photos")
+        for photos in _chunks(read, rows):
             journal.append_fields(fields for photo in photos for fields, _ in photo)
             done += len(photos)
             failed += sum(any(row.has_failed for _, row in photo) for photo in photos)
-        for part, left in zip(read, rows, strict=True):
-            if next(left, None) is not None:
-                raise _not_whole(part, "more photos")
         journal.finish(_outcome(read, command))
     return Merged(out, len(read), done, failed)
 
 
-def _read_part(path: Path) -> _Part:
-    if part_of(path).exists():
-        raise OutputError(
-            "this shard is not finished", where=str(path), do="repeat its classify command, which continues"
-        )
-    if not path.exists():
-        raise OutputError("there is no such CSV", where=str(path), do="check the path")
-    place = path.with_name(path.name + ".run.json")
+def _chunks(parts: Sequence[_Part], rows: Sequence[Iterator[_Photo]]) -> Iterator[list[_Photo]]:
+    """The chunks in the order of the listing. Raises OutputError where a shard has more photos, or fewer."""
+    for number in range(1 + max((max(part.sizes or (), default=-1) for part in parts), default=-1)):
+        part = parts[number % len(parts)]
+        size = (part.sizes or {}).get(number, 0)
+        chunk = list(islice(rows[number % len(parts)], size))
+        if len(chunk) < size:
+            raise _not_whole(part, "fewer photos")
+        yield chunk
+    for part, left in zip(parts, rows, strict=True):
+        while part.sizes is None and (chunk := list(islice(left, CHUNK))):
+            yield chunk
+        if next(left, None) is not None:
+            raise _not_whole(part, "more photos")
+
+
+def _read_part(place: Address, *, is_only: bool) -> _Part:
+    record = read_record(place)
     try:
-        record = json.loads(place.read_text(encoding="utf-8"))
         finished, shard = record.pop("finished"), record["options"]["shard"]
+        if is_only and shard is None and is_parts(place):  # of a run on one machine
+            return _Part(place, WHOLE, record, None, "", finished)
         record["options"]["shard"] = None  # as of the one machine
         sizes = {int(number): int(size) for number, size in finished.pop("chunks")}
-        return _Part(path, read_shard(shard), record, sizes, str(finished.pop("listing")), finished)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, UsageError):
+        return _Part(place, read_shard(shard), record, sizes, str(finished.pop("listing")), finished)
+    except (ValueError, LookupError, TypeError, AttributeError, UsageError):
         raise OutputError(
-            "this is no CSV of a shard, or the record of its run is missing or damaged",
+            "this is no output of a shard",
             where=str(place),
-            do="give the CSVs that classify --shard wrote, with their .run.json beside them",
+            do="give what classify --shard wrote, or the one folder of parts that classify wrote into a store",
         ) from None
 
 
@@ -112,13 +125,15 @@ def _check_complete(parts: Sequence[_Part]) -> None:
         if part.shard.of != first.shard.of:
             raise UsageError(
                 "these are shards of different divisions",
-                where=f"{first.path} is {first.shard}, {part.path} is {part.shard}",
+                where=f"{first.place} is {first.shard}, {part.place} is {part.shard}",
                 do=f"give all shards of one run: 1/{first.shard.of} to {first.shard.of}/{first.shard.of}",
             )
     for before, part in pairwise(parts):
         if before.shard == part.shard:
             raise UsageError(
-                f"shard {part.shard} is there twice", where=f"{before.path} and {part.path}", do="give each shard once"
+                f"shard {part.shard} is there twice",
+                where=f"{before.place} and {part.place}",
+                do="give each shard once",
             )
     missing = sorted(set(range(1, first.shard.of + 1)) - {part.shard.number for part in parts})
     if missing:
@@ -136,7 +151,7 @@ def _check_same(parts: Sequence[_Part]) -> None:
         if part.digest != first.digest:
             raise OutputError(
                 "the photos changed between these shards, so some may be there twice or not at all",
-                where=f"{first.path} and {part.path}",
+                where=f"{first.place} and {part.place}",
                 do="classify the shards again, over the same photos",
             )
         keys = sorted(set(part.identity) | set(first.identity))
@@ -144,15 +159,9 @@ def _check_same(parts: Sequence[_Part]) -> None:
         if differing:
             raise OutputError(
                 f"these shards are of different runs: they differ in {', '.join(differing)}",
-                where=f"{first.path} and {part.path}",
+                where=f"{first.place} and {part.place}",
                 do="classify the shards with the same command, model and versions",
             )
-
-
-def _header(path: Path) -> list[str]:
-    with path.open("rb") as file:
-        fields, _ = next(read_records(file, str(path)), ([], 0))
-        return fields
 
 
 def _columns(header: list[str], part: _Part) -> Columns:
@@ -160,23 +169,18 @@ def _columns(header: list[str], part: _Part) -> Columns:
     answers = answers_for(bool(part.identity.get("independent")), names) if names else None
     columns = Columns(answers, "truth" in header, "face" in header) if answers else None
     if columns is None or columns.header() != header:
-        raise OutputError("this is no CSV that gendercls classify wrote", where=str(part.path), do="check the path")
+        raise OutputError("this is no CSV that gendercls classify wrote", where=str(part.place), do="check the path")
     return columns
 
 
-def _by_photo(file: Any, columns: Columns, part: _Part) -> Iterator[list[tuple[list[str], Row]]]:
-    """Each photo's rows: their fields as written, and what they say."""
-    photo: list[tuple[list[str], Row]] = []
-    records = read_records(file, str(part.path))
-    if next(records, ([], 0))[0] != columns.header():
-        raise _not_whole(part, "other columns")
+def _by_photo(records: Iterator[tuple[list[str], int]], columns: Columns, part: _Part) -> Iterator[_Photo]:
+    photo: _Photo = []
     for fields, _ in records:
         try:
             row = columns.row(fields)
         except ValueError as error:
-            raise DamagedRowError(
-                f"a row is damaged: {error}", where=f"{part.path}, at {fields[0][:200]}", do=_AGAIN
-            ) from None
+            place = fields[0][:200] if fields else "an empty line"
+            raise DamagedRowError(f"a row is damaged: {error}", where=f"{part.place}, at {place}", do=_AGAIN) from None
         if row.is_first and photo:
             yield photo
             photo = []
@@ -189,7 +193,7 @@ _AGAIN = "restore the file from a copy, or classify its shard again with --force
 
 
 def _not_whole(part: _Part, what: str) -> OutputError:
-    return OutputError(f"the CSV has {what} than its record says", where=str(part.path), do=_AGAIN)
+    return OutputError(f"the CSV has {what} than its record says", where=str(part.place), do=_AGAIN)
 
 
 def _outcome(parts: Sequence[_Part], command: str) -> dict[str, Any]:

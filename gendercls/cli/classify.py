@@ -123,21 +123,23 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, sha
     short_help="The CSVs of classify --shard → one CSV.",
     examples=(
         "gendercls merge parts/*.csv --out preds.csv",
-        "gendercls merge 1.csv 2.csv 3.csv 4.csv --out preds.csv",
+        "gendercls merge s3://bucket/preds/ --out preds.csv",
     ),
 )
-@click.argument("parts", nargs=-1, required=True, type=PATH, metavar="PART…")
-@click.option("--out", type=PATH, required=True, help="The CSV to write.")
+@click.argument("parts", nargs=-1, required=True, metavar="PART…")
+@click.option("--out", type=_Output(), required=True, help="The .csv or .parquet to write, on disk or s3://…")
 @click.option("--force", is_flag=True, help="Replace an existing output.")
 @everywhere
-def merge(parts: tuple[Path, ...], out: Path, force: bool) -> None:
+def merge(parts: tuple[str, ...], out: Address, force: bool) -> None:
     """Put together what gendercls classify --shard I/N wrote: the very CSV that one machine would have written.
 
-    All N shards have to be there. They stay as they are.
+    All N shards have to be there. They stay as they are. PART may also be the one folder of parts that classify wrote
+    into a store.
     """
     from gendercls import console, process
     from gendercls.classify.merge import merge as run_merge
 
-    merged = run_merge(parts, out, force=force, command=process.this_command())
+    places = [part if is_url(part) else Path(part) for part in parts]
+    merged = run_merge(places, out, force=force, command=process.this_command())
     failed = f", {merged.failed:,} of them failed" if merged.failed else ""
     console.note(f"{console.counted(merged.files, 'file')} of {merged.shards:,} shards{failed}: {merged.out}")

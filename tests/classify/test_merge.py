@@ -100,12 +100,12 @@ def test_missing_and_double_shards(run_gendercls: Run, copy: Path) -> None:
 
 
 def test_what_is_no_shard_or_not_finished(run_gendercls: Run, copy: Path) -> None:
-    assert "no CSV of a shard" in merge(run_gendercls, copy, "whole.csv", "1.csv", status=1)
+    assert "no output of a shard" in merge(run_gendercls, copy, "whole.csv", "1.csv", status=1)
     (copy / "2.csv").rename(copy / "2.csv.part")
     said = merge(run_gendercls, copy, "1.csv", "2.csv", "3.csv", status=1)
-    assert "this shard is not finished" in said
+    assert "this run is not finished" in said
     (copy / "2.csv.part").unlink()
-    assert "there is no such CSV" in merge(run_gendercls, copy, "1.csv", "2.csv", "3.csv", status=1)
+    assert "there is no such output" in merge(run_gendercls, copy, "1.csv", "2.csv", "3.csv", status=1)
 
 
 def edit(path: Path, **changes: object) -> None:

@@ -291,3 +291,54 @@ def test_of_two_commands_at_once_one_is_refused(deep: Path, deep_whole: bytes, n
     assert f"Error: another run is writing this output\n  where: {out}\n" in refused
     files = s3.files("s3://two")
     assert files == {"/o.csv": deep_whole, "/o.csv.run.json": files["/o.csv.run.json"]}
+
+
+# --- merged -----------------------------------------------------------------------------------------------------
+
+
+def merge(run_gendercls: Command, *parts: Path | str, out: Path | str, env: dict[str, str] | None = None) -> str:
+    """What ``gendercls merge`` says; it has to end well."""
+    done = run_gendercls("merge", *parts, "--out", out, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_a_folder_of_parts_is_merged_into_the_csv(
+    photos: Path, classify: Command, run_gendercls: Command, whole: bytes, s3: Any, tmp_path: Path
+) -> None:
+    """And into what else an output may be; the record goes along."""
+    bucket = s3.bucket("merged")
+    classify(photos, f"{bucket}/preds/", env=s3.env)
+    assert f"{FEW + 1} files of 1 shard" in merge(run_gendercls, f"{bucket}/preds/", out=tmp_path / "o.csv", env=s3.env)
+    assert (tmp_path / "o.csv").read_bytes() == whole
+    record = json.loads((tmp_path / "o.csv.run.json").read_text())
+    assert record["inputs"] == [str(photos)]
+    assert "unfinished" not in record
+    merge(run_gendercls, f"{bucket}/preds/", out=tmp_path / "o.parquet", env=s3.env)
+    assert unpacked(tmp_path / "o.parquet") == whole
+
+
+def test_shards_anywhere_are_merged(
+    photos: Path, classify: Command, run_gendercls: Command, whole: bytes, s3: Any, tmp_path: Path
+) -> None:
+    """As Parquet, as a file in a store, and as parts there."""
+    bucket = s3.bucket("shards")
+    outs = [tmp_path / "1.parquet", f"{bucket}/2.csv", f"{bucket}/3/", f"{bucket}/4.parquet"]
+    for number, out in enumerate(outs, start=1):
+        classify(photos, out, "--shard", f"{number}/4", env=s3.env)
+    merge(run_gendercls, *outs, out=f"{bucket}/all.csv", env=s3.env)
+    merge(run_gendercls, *outs, out=tmp_path / "all.csv", env=s3.env)
+    assert (tmp_path / "all.csv").read_bytes() == whole
+    assert s3.system.cat_file(f"{bucket}/all.csv") == whole
+
+
+def test_parts_that_are_not_finished_are_not_merged(
+    photos: Path, classify: Command, run_gendercls: Command, s3: Any, tmp_path: Path
+) -> None:
+    bucket = s3.bucket("unfinished")
+    classify(photos, f"{bucket}/preds/", env=s3.env)
+    s3.system.rm_file(f"{bucket}/preds/manifest.json")
+    done = run_gendercls("merge", f"{bucket}/preds/", "--out", tmp_path / "o.csv", env=s3.env)
+    assert done.returncode == 1
+    assert "there is no manifest of parts" in done.stderr
+    assert not list(tmp_path.iterdir())
