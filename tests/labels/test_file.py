@@ -172,6 +172,7 @@ def zipped() -> bytes:
         ("7z", b"7z\xbc\xaf\x27\x1c\0\4"),
         ("rar", b"Rar!\x1a\x07\1\0"),
     ],
+    ids=lambda part: part if isinstance(part, str) else "",
 )
 @pytest.mark.parametrize("name", ["labels.csv", "list_attr_celeba.txt"])
 def test_a_packed_file_is_named_as_what_it_is(tmp_path: Path, kind: str, content: bytes, name: str) -> None:
