@@ -26,7 +26,8 @@ import numpy as np
 import onnxruntime as ort
 from PIL import Image
 
-from gendercls.classify.run import ClassifyOptions, classify
+from gendercls.classify.options import ClassifyOptions
+from gendercls.classify.run import classify
 from gendercls.classify.session import CPU_BATCH
 from gendercls.images import to_array
 from gendercls.machine import available_cores

@@ -32,8 +32,9 @@ from gendercls.classify import run
 from gendercls.classify.classifier import Prediction
 from gendercls.classify.distributed import Cluster
 from gendercls.classify.node import Answers
+from gendercls.classify.options import ClassifyOptions
 from gendercls.classify.output import Journal
-from gendercls.classify.run import ClassifyOptions, classify
+from gendercls.classify.run import classify
 from gendercls.modelfile import read_model_file, shipped_model
 from gendercls.rows import Columns
 from gendercls.sources import Photo, PhotoFile

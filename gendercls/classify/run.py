@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -15,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gendercls.address import Address
 from gendercls.classify.classifier import Classifier, Prediction
+from gendercls.classify.meter import Meter
+from gendercls.classify.options import ClassifyOptions
 from gendercls.classify.output import Journal, PhotoRows, begun_with, check_folder, check_free, files_of
 from gendercls.classify.runrecord import Begun
-from gendercls.classify.summary import Progress, Report, Summary
+from gendercls.classify.summary import Report, Summary
 from gendercls.classify.tally import Tally
 from gendercls.classify.whole import Spread
-from gendercls.errors import GenderclsError, InterruptedRunError, OutputError, UsageError
+from gendercls.errors import GenderclsError, InterruptedRunError, OutputError
 from gendercls.faces import LEAST_SIDE
 from gendercls.guard import Watch
-from gendercls.modelfile import Precision
 from gendercls.rows import NO_FACE, Columns, Row, path_field
 from gendercls.shares import Share, rogan_gladen, why_not_corrected
-from gendercls.sources import Listing, Photo, Shard, Unreadable, Walk
+from gendercls.sources import Listing, Photo, Unreadable, Walk
 from gendercls.sources.shard import WHOLE
 from gendercls.spec import ModelSpec
 from gendercls.stats import Rate, wilson
@@ -38,39 +36,6 @@ if TYPE_CHECKING:
     from gendercls.classify.distributed import Cluster
 
     Engine = Classifier | Cluster
-
-
-@dataclass(frozen=True, slots=True)
-class ClassifyOptions:
-    """What the command line says.
-
-    ray: a cluster's address, empty for the one that is found; None for this machine alone, where photo_timeout is for
-    the guard. command: the line itself, for the record.
-    """
-
-    photos: tuple[str, ...]
-    out: Address
-    model: Path | None = None
-    precision: Precision | None = None
-    labels: Path | None = None
-    split: str | None = None
-    device: str = "auto"
-    jobs: int | None = None
-    batch_size: int | None = None
-    min_confidence: float | None = None
-    max_error: float | None = None
-    faces: bool = False
-    face_model: Path | None = None
-    min_face: int | None = None
-    max_faces: int | None = None
-    limit: int | None = None
-    shard: Shard | None = None
-    restart: bool = False
-    retry_failed: bool = False
-    force: bool = False
-    ray: str | None = None
-    photo_timeout: float = 60.0
-    command: str = ""
 
 
 def classify(options: ClassifyOptions, report: Report, watch: Watch | None = None) -> Summary:
@@ -85,29 +50,7 @@ def classify(options: ClassifyOptions, report: Report, watch: Watch | None = Non
     watch = watch or Watch()
     if watch.is_again:
         options = replace(options, restart=False)  # what there is now is this run's own
-    if options.split is not None and options.labels is None:
-        raise UsageError(
-            "--split needs --labels",
-            where=f"--split {options.split}",
-            do="name the labels that say which photo is in which part",
-        )
-    for name, is_given in {"--restart": options.restart, "--force": options.force}.items():
-        if is_given and options.retry_failed:
-            raise UsageError(
-                f"{name} and --retry-failed ask for different things",
-                where=f"--retry-failed {name}",
-                do="leave out one: --retry-failed keeps all rows but the failed ones",
-            )
-    if options.shard is not None and options.limit is not None:
-        raise UsageError(
-            "--limit and --shard ask for different things",
-            where=f"--limit {options.limit} --shard {options.shard}",
-            do="leave out one of them",
-        )
-    given = {"--face-model": options.face_model, "--min-face": options.min_face, "--max-faces": options.max_faces}
-    for name, value in given.items():
-        if value is not None and not options.faces:
-            raise UsageError(f"{name} needs --faces", where=f"{name} {value}", do="add --faces, or leave it out")
+    options.check()
     if options.retry_failed:
         check_folder(options.out)
     else:
@@ -251,7 +194,7 @@ class _Run:
             if self.journal.damage:
                 self.notes.append(f"{self.journal.damage}: it and all rows after it were done again")
             # Photos that only pass by are not read twice to be counted.
-            meter = _Meter(report, None if self.listing.is_passing else self.photos, kept)
+            meter = Meter(report, None if self.listing.is_passing else self.photos, kept)
             for chunk in self._answered(photos, kept):
                 done = [self._rows(photo, predictions) for photo, predictions in chunk]
                 self.journal.append(row for rows in done for row in rows)
@@ -292,7 +235,7 @@ class _Run:
 
     def _retry(self, report: Report) -> int:
         failed = sum(map(_has_failed, self.journal.photos()))
-        meter = _Meter(report, lambda: range(failed), 0)
+        meter = Meter(report, lambda: range(failed), 0)
         again: deque[PhotoRows] = deque()
         for chunk in self._answered(self._failed(), 0):
             again.extend(self._rows(photo, predictions) for photo, predictions in chunk)
@@ -448,27 +391,3 @@ def _row(photo: Photo, prediction: Prediction, number: int, truth: str, is_score
     confidence = f"{prediction.confidence:.6f}" if has_answer else ""
     probabilities = tuple(f"{probability:.6f}" for probability in prediction.probabilities)
     return Row(photo.key, prediction.label, confidence, probabilities, truth, correct, prediction.error, face)
-
-
-class _Meter:
-    """Tells the caller how far the run is; counts the photos beside the work, where there is a way to."""
-
-    def __init__(self, report: Report, photos: Callable[[], Iterable[object]] | None, kept: int) -> None:
-        self._report = report
-        self._total: int | None = None
-        self._recent = deque([(time.monotonic(), kept)], maxlen=64)
-        if photos is not None:
-            threading.Thread(target=self._count, args=(photos,), daemon=True).start()
-
-    def _count(self, photos: Callable[[], Iterable[object]]) -> None:
-        with suppress(GenderclsError):  # what ends this walk ends the one that works too
-            self._total = sum(1 for _ in photos())
-
-    def tell(self, tally: Tally) -> None:
-        self.tell_count(tally.files, tally.failed)
-
-    def tell_count(self, done: int, failed: int = 0) -> None:
-        now = time.monotonic()
-        self._recent.append((now, done))
-        then, before = self._recent[0]
-        self._report(Progress(done, failed, self._total, (done - before) / max(now - then, 1e-9)))

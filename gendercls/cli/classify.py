@@ -93,7 +93,7 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, sha
         watch = process.guarded(photo_timeout, models, quiet=quiet, is_retry=values["retry_failed"])
 
     from gendercls import console
-    from gendercls.classify.run import ClassifyOptions
+    from gendercls.classify.options import ClassifyOptions
     from gendercls.classify.run import classify as run_classify
     from gendercls.console import classified
     from gendercls.sources import read_shard

@@ -22,7 +22,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gendercls.classify.run import ClassifyOptions, classify
+from gendercls.classify.options import ClassifyOptions
+from gendercls.classify.run import classify
 from gendercls.classify.task import Opened, Setup, open_with
 from gendercls.classify.whole import Spread, Whole
 from gendercls.errors import GenderclsError, OutputError, UsageError

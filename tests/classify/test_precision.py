@@ -12,7 +12,8 @@ import onnx
 import pytest
 
 from gendercls import Classifier
-from gendercls.classify.run import ClassifyOptions, classify
+from gendercls.classify.options import ClassifyOptions
+from gendercls.classify.run import classify
 from gendercls.classify.session import Session
 from gendercls.errors import ModelError, UsageError
 from gendercls.machine import has_fast_int8

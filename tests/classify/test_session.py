@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from gendercls import Classifier
 from gendercls.classify import provider, session
-from gendercls.classify.run import ClassifyOptions, classify
+from gendercls.classify.options import ClassifyOptions
+from gendercls.classify.run import classify
 from gendercls.classify.session import CUDA_BATCH, Device, Session
 from gendercls.classify.summary import Summary
 from gendercls.errors import DeviceError, ModelError, OutputError

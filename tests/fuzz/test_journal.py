@@ -17,8 +17,9 @@ from PIL import Image
 
 from gendercls.answers import answers_for
 from gendercls.classify.classifier import Classifier
+from gendercls.classify.options import ClassifyOptions
 from gendercls.classify.output import Journal, begun_with
-from gendercls.classify.run import ClassifyOptions, classify
+from gendercls.classify.run import classify
 from gendercls.errors import OutputError
 from gendercls.rows import Columns, Row, encode
 
