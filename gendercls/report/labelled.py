@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -154,7 +155,7 @@ def hand_labels(
 
 def _matched(preds: Predictions, labels: Labels) -> tuple[NDArray[np.intp], Counter[str]]:
     """The label of each row, -1 for none; where labels are of photos and rows of faces, of photos with one face."""
-    index = LabelIndex([readable_name(os.fsencode(key)) for key in labels.keys])
+    index = LabelIndex([key if key.isascii() else readable_name(os.fsencode(key)) for key in labels.keys])
     inputs = preds.record.inputs if preds.record is not None else ()
     above = f"{inputs[0].rstrip('/')}/" if len(inputs) == 1 else ""
     faces = Counter(row.path for row in preds.rows) if preds.columns.has_faces and not labels.of_faces else Counter()
@@ -196,18 +197,21 @@ def _attributes(
     return {
         name: values
         for name, values in every.items()
-        if name not in read and 2 <= len(set(values.tolist()) - {""}) <= MOST_VALUES and not _tells(values, is_true)
+        if name not in read and 2 <= len(found := _values(values)) <= MOST_VALUES and not _tells(values, found, is_true)
     }
 
 
-def _tells(values: Values, truth: Values) -> bool:
-    """Whether each value goes with one truth alone."""
-    known = (values != "") & (truth != "")
-    pairs = set(zip(values[known].tolist(), truth[known].tolist(), strict=True))
-    return len({value for value, _ in pairs}) == len(pairs) and len({true for _, true in pairs}) > 1
+def _values(values: Values) -> list[str]:
+    return [value for value in np.unique(values).tolist() if value]
+
+
+def _tells(values: Values, found: Sequence[str], truth: Values) -> bool:
+    """Whether each value goes with one truth alone. found: the values that there are."""
+    truths = [set(np.unique(truth[values == value]).tolist()) - {""} for value in found]
+    return max(map(len, truths)) <= 1 and len(set().union(*truths)) > 1
 
 
 def _folders(preds: Predictions) -> dict[str, Values]:
     """The folder that each photo lies in, where there are several and not too many."""
     folders = np.array([row.path.rpartition("/")[0] or "." for row in preds.rows], np.str_)
-    return {FOLDER: folders} if 2 <= len(set(folders.tolist())) <= MOST_VALUES else {}
+    return {FOLDER: folders} if 2 <= len(_values(folders)) <= MOST_VALUES else {}

@@ -256,10 +256,10 @@ def _quality(preds: Predictions, labelled: Labelled, label_noise: float | None) 
         noise = (label_noise, max(0.0, accuracy.low - label_noise), min(1.0, accuracy.high + label_noise))
     known = preds.has_answer & labelled.has_truth
     names = preds.answers.names
-    truths = [preds.answers.classes_in(word) for word, is_known in zip(labelled.truth, known, strict=True) if is_known]
-    is_true = np.zeros((len(truths), len(names)), np.bool_)
-    for place, numbers in enumerate(truths):
-        is_true[place, numbers] = True
+    words = np.array(labelled.truth)[known]
+    is_true = np.zeros((len(words), len(names)), np.bool_)
+    for word in np.unique(words).tolist():
+        is_true[np.ix_(words == word, preds.answers.classes_in(word))] = True
     probabilities = preds.probabilities[known]
     targets = is_true.astype(np.int8)
     confidence, correct = preds.answers.decisions(probabilities, targets)
