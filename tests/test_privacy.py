@@ -217,7 +217,7 @@ def test_every_file_is_written_in_one_way() -> None:
             found[path.relative_to(PACKAGE).as_posix()] = makers
     assert found.pop("wholefile.py")
     assert found == {
-        "classify/output.py": ["path.open('r+b')"],
+        "classify/disk.py": ["path.open('r+b')"],
         "export/quantise.py": ["tempfile.TemporaryDirectory()"],
     }
 

@@ -38,19 +38,23 @@ def in_order(
     window: deque[tuple[Future[list[Answer]], int]] = deque()
     in_memory = 0
     pool = ThreadPoolExecutor(jobs, thread_name_prefix="classify")
-    try:
-        while True:
-            while len(window) < IN_FLIGHT * jobs and in_memory < MOST_HELD:
-                chunk, bytes_held = next(chunks, ((), 0))
-                if not chunk:
-                    break
-                window.append((pool.submit(work, chunk), bytes_held))
-                in_memory += bytes_held
-            if not window:
+
+    def fill() -> None:
+        nonlocal in_memory
+        while len(window) < IN_FLIGHT * jobs and in_memory < MOST_HELD:
+            chunk, bytes_held = next(chunks, ((), 0))
+            if not chunk:
                 return
+            window.append((pool.submit(work, chunk), bytes_held))
+            in_memory += bytes_held
+
+    try:
+        fill()
+        while window:
             future, bytes_held = window.popleft()
             answers = future.result()
             in_memory -= bytes_held
+            fill()
             yield answers
     finally:
         give_up()

@@ -186,7 +186,10 @@ def test_photos_without_a_whole_truth_are_told(
     """A label with an unknown attribute scores nothing; how many there are is said."""
     lines = scored[1].stderr.splitlines()
     assert "labels: 1 of the files match a label that leaves the truth open, so they are not scored" in lines
-    assert json.loads(scored[1].stdout)["labels"] == {"source": "labels.csv", "path": COUNT, "missing": 1, "open": 1}
+    assert json.loads(scored[1].stdout)["labels"] == {
+        **{"source": "labels.csv", "path": COUNT, "missing": 1, "open": 1},
+        "unweighted": False,
+    }
 
 
 def test_labels_that_lack_an_attribute_are_refused(labelled: Path, celeba: Path, run: Run) -> None:

@@ -220,7 +220,10 @@ def test_celeba_labels_score_the_run(copy: Path, celeba: Path, run: Run, rows: R
     found = rows(copy / "o.csv")
     check_scores(found, [truth.get(row["path"].rpartition("/")[2], "") for row in found], done)
     assert Counter(row["label"] for row in found if row["truth"])[""] == 1
-    assert json.loads(done.stdout)["labels"] == {"source": "CelebA", "missing": 2, "path": 21}
+    assert json.loads(done.stdout)["labels"] == {
+        **{"source": "CelebA", "missing": 2, "path": 21},
+        "unweighted": False,
+    }
 
 
 def test_fairface_labels_score_the_run(tmp_path: Path, fairface: Path, run: Run, rows: Rows) -> None:
