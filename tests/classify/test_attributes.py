@@ -187,7 +187,10 @@ def test_photos_without_a_whole_truth_are_told(
     lines = scored[1].stderr.splitlines()
     assert "labels: 1 of the files match a label that leaves the truth open, so they are not scored" in lines
     assert json.loads(scored[1].stdout)["labels"] == {
-        "source": "labels.csv", "path": COUNT, "missing": 1, "open": 1,
+        "source": "labels.csv",
+        "path": COUNT,
+        "missing": 1,
+        "open": 1,
         "unweighted": False,
     }
 

@@ -221,7 +221,9 @@ def test_celeba_labels_score_the_run(copy: Path, celeba: Path, run: Run, rows: R
     check_scores(found, [truth.get(row["path"].rpartition("/")[2], "") for row in found], done)
     assert Counter(row["label"] for row in found if row["truth"])[""] == 1
     assert json.loads(done.stdout)["labels"] == {
-        "source": "CelebA", "missing": 2, "path": 21,
+        "source": "CelebA",
+        "missing": 2,
+        "path": 21,
         "unweighted": False,
     }
 

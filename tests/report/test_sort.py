@@ -158,7 +158,8 @@ def test_photos_that_are_gone_are_counted(folder: Path) -> None:
     assert (found.made, found.missing) == (4, ("2.jpg",))
     assert refusal(folder, photos=folder / "photos" / "a" / "b") == (
         f"none of the photos is there\n  where: 1.jpg, below {folder}/photos/a/b\n"
-        "  do:    name the folder that the photos are below: --photos DIR; what lies in archives or stores is not sorted"
+        "  do:    name the folder that the photos are below: --photos DIR; "
+        "what lies in archives or stores is not sorted"
     )
 
 
