@@ -187,7 +187,7 @@ class NoRay:
 def memory(count: int, folder: Path, *, with_ray: bool) -> None:
     model = read_model_file(shipped_model("fp32"))
     columns = Columns(model.spec.answers, has_truth=False, has_faces=False)
-    journal = Journal(folder / "preds.csv", columns, {})
+    journal = Journal(folder / "preds.csv", columns, {}, 0.0)
     journal.begin(restart=False, force=False)
     if with_ray:
         with two_nodes():
