@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,8 +11,13 @@ from gendercls.address import Address, is_url
 from gendercls.cli.command import PATH, command, device_option, everywhere, is_whole_process, put_json
 from gendercls.errors import InterruptedRunError, PhotosFailedError
 
+if TYPE_CHECKING:
+    _AddressType = click.ParamType[Address]
+else:
+    _AddressType = click.ParamType  # of which older clicks have no kinds
 
-class _Output(click.ParamType[Address]):
+
+class _Output(_AddressType):
     """A path, or an address in a store."""
 
     name = "path"
