@@ -14,6 +14,7 @@ from gendercls.records import FORMULA, defused, plain, to_line
 NOT_A_PHOTO = "not a photo"
 UNCERTAIN = "uncertain"
 NO_FACE = "no face"
+_MOST_DIGITS = 9  # of a face's number and its pixels
 _NO_CLASS = (UNCERTAIN, NO_FACE, "")
 _FACE_COLUMNS = ("face", "x", "y", "w", "h", "face_confidence")
 
@@ -90,8 +91,9 @@ class Columns:
 def _face(fields: Sequence[str]) -> tuple[str, ...]:
     """The face columns' fields as a row keeps them. Raises ValueError where they are none."""
     face = tuple(filter(None, fields))
-    if len(face) not in (0, 1, len(fields)) or not all(number.isdecimal() for number in face[:5]):
-        raise ValueError(f"{','.join(fields)!r} is no face")
+    are_numbers = all(number.isdecimal() and len(number) <= _MOST_DIGITS for number in face[:5])
+    if len(face) not in (0, 1, len(fields)) or not are_numbers:
+        raise ValueError(f"{','.join(fields)!r:.200} is no face")
     return face
 
 

@@ -240,6 +240,7 @@ def test_a_header_that_was_written_anew_is_refused(tmp_path: Path, old: bytes, n
         pytest.param(b"9,1.000000,male,0.800000", b"9,1.000000,male,0.8", 4, id="a number written anew"),
         pytest.param(b"d.jpg,1,0,0,8,9,0.912345,male", b"d.jpg,1,0,0,8,9,0.912345,uncertain", 2, id="less sure of it"),
         pytest.param(b"d.jpg,1,0,0,8,9", b"d.jpg,1,30,0,8,9", 2, id="a box at another place"),
+        pytest.param(b"d.jpg,1,0,0,8,9", b"d.jpg,1," + b"9" * 5000 + b",0,8,9", 1, id="a place beyond any photo"),
         pytest.param(b"male,1,", b"male,,", 1, id="a score that is missing"),
     ],
 )
