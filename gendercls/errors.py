@@ -41,6 +41,11 @@ class GenderclsError(Exception):
         return (_rebuild, (type(self), self.what, self.where, self.do))
 
 
+def one_line(error: BaseException, most: int = 300) -> str:
+    """What an error says, on one line of at most so many characters; its kind where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def _rebuild(kind: type[GenderclsError], what: str, where: str, do: str) -> GenderclsError:
     """Unpickle an error that crossed a process boundary; keyword-only fields need the detour."""
     return kind(what, where=where, do=do)

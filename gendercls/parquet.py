@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gendercls.errors import GenderclsError, OutputError
+from gendercls.errors import GenderclsError, OutputError, one_line
 from gendercls.rows import encode, read_records
 
 FORMAT = (1, 0)
@@ -86,7 +86,7 @@ def csv_of(file: BinaryIO, name: str) -> Iterator[bytes]:
                 digest.update(lines)
                 yield lines
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        why = " ".join(str(error).split())[:200]
+        why = one_line(error, 200)
         raise OutputError(f"the Parquet file is damaged: {why}", where=name, do=_REMEDY) from None
     if digest.hexdigest() != wanted:
         raise OutputError(

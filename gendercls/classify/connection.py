@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from gendercls.errors import GenderclsError, UsageError
+from gendercls.errors import GenderclsError, UsageError, one_line
 
 _PRIVATE = ("worker", "ray_constants", "utils")
 """Modules of Ray in which lies what it has no option or function for."""
@@ -112,8 +112,3 @@ def _own_signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def one_line(error: BaseException) -> str:
-    """What an error of Ray's says, for a message."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

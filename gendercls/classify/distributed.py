@@ -22,13 +22,13 @@ from gendercls import __version__
 from gendercls.answers import Answers as ModelAnswers
 from gendercls.classify import node
 from gendercls.classify.classifier import Prediction, check_numbers
-from gendercls.classify.connection import one_line, ray_module
+from gendercls.classify.connection import ray_module
 from gendercls.classify.pipeline import MOST_HELD, chunks_of
 from gendercls.classify.session import Device
 from gendercls.classify.task import Opened, Setup, Work
 from gendercls.classify.whole import Whole
 from gendercls.detectorfile import DetectorFile, read_detector
-from gendercls.errors import GenderclsError, ModelError, PhotoError, UsageError
+from gendercls.errors import GenderclsError, ModelError, PhotoError, UsageError, one_line
 from gendercls.modelfile import Precision, read_model_file, shipped_model
 from gendercls.sources import Photo, Unreadable
 from gendercls.spec import ModelSpec

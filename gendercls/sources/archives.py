@@ -17,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Self
 
-from gendercls.errors import GenderclsError, NotAPhotoError, PhotoError
+from gendercls.errors import GenderclsError, NotAPhotoError, PhotoError, one_line
 from gendercls.sources.photo import MAX_BYTES, Held, Photo, Unreadable, readable_name, too_large
 from gendercls.sources.store import File, LocalFile
 
@@ -33,6 +33,7 @@ _EXTENSIONS = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
 _LARGEST_EXTENSION = 1 << 20  # bytes; a path has at most 4,096
+_ZIP_DAMAGE = (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError)
 _TAR_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, ValueError)
 
 
@@ -122,7 +123,7 @@ class ZipArchive:
                 _check_directory(file)
                 with zipfile.ZipFile(file) as archive:
                     members = sorted((_raw_name(info), info) for info in _files_in(archive))
-        except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+        except _ZIP_DAMAGE as error:
             yield _broken(self.file, error)
             return
         for name, info in members:
@@ -279,5 +280,4 @@ def _broken(file: File, error: Exception) -> Unreadable:
         raise error
     if isinstance(error, FileNotFoundError):
         return Unreadable(file.name, file.name, "cannot be read: No such file or directory")
-    why = " ".join(str(error).split())[:200] or type(error).__name__
-    return Unreadable(file.name, file.name, f"damaged archive, what follows could not be read: {why}")
+    return Unreadable(file.name, file.name, f"damaged archive, what follows could not be read: {one_line(error, 200)}")

@@ -15,7 +15,7 @@ from itertools import count
 from threading import Lock
 from typing import Any, TypeVar
 
-from gendercls.errors import GenderclsError
+from gendercls.errors import GenderclsError, one_line
 
 T = TypeVar("T")
 
@@ -103,7 +103,7 @@ def called(system: Any, method: str, *arguments: Any, seconds: float = ATTEMPT, 
     try:
         return sync(system.loop, getattr(system, f"_{method}"), *arguments, timeout=seconds, **named)
     except TimeoutError as error:
-        raise TimeoutError(_one_line(error) if str(error) else f"no answer within {seconds:.0f} s") from None
+        raise TimeoutError(one_line(error) if str(error) else f"no answer within {seconds:.0f} s") from None
 
 
 def seconds_for(size: int, at_a_time: int) -> float:
@@ -129,12 +129,12 @@ def patiently(url: str, request: Callable[[], T], patience: float = PATIENCE) ->
             if _is_about_credentials(error):
                 raise unreachable(url, error) from error
             if not _may_pass(error):
-                raise error if isinstance(error, OSError) else OSError(_one_line(error)) from error
+                raise error if isinstance(error, OSError) else OSError(one_line(error)) from error
             first, most = _WAITS
             # By chance, so that many readers which failed at once do not come back at once.
             wait = min(first * 2**number, most) * random.uniform(0.5, 1.0)  # noqa: S311
             if time.monotonic() + wait > end:
-                raise GaveUpError(_one_line(error)) from error
+                raise GaveUpError(one_line(error)) from error
         time.sleep(wait)
     raise AssertionError
 
@@ -154,13 +154,13 @@ def unreachable(url: str, error: BaseException) -> GenderclsError:
     """What ends a run: the store of that address does not answer, or not to whoever asks."""
     if _is_about_credentials(error):
         return GenderclsError(
-            f"the store does not accept who is asking: {_one_line(error)}",
+            f"the store does not accept who is asking: {one_line(error)}",
             where=url,
             do="give the credentials that the store's own tools use, and repeat the command; "
             "for a public bucket on S3 set FSSPEC_S3_ANON=true",
         )
     return GenderclsError(
-        f"the store does not answer as it should: {_one_line(error)}",
+        f"the store does not answer as it should: {one_line(error)}",
         where=url,
         do="check the address, the network and your rights there, and repeat the command",
     )
@@ -177,13 +177,13 @@ def _file_system(scheme: str) -> Any:
         return fsspec.filesystem(scheme, use_listings_cache=False, **_OPTIONS.get(scheme, {}))
     except ImportError as error:
         raise GenderclsError(
-            f"{scheme}:// needs a library that is not installed: {_one_line(error)}",
+            f"{scheme}:// needs a library that is not installed: {one_line(error)}",
             where=f"{scheme}://",
             do="pip install 'gendercls[remote]', or for other stores what fsspec names",
         ) from None
     except (ValueError, TypeError) as error:  # unknown to fsspec, or in need of a host's name
         raise GenderclsError(
-            f"no store is reached by {scheme}://: {_one_line(error)}",
+            f"no store is reached by {scheme}://: {one_line(error)}",
             where=f"{scheme}://",
             do="use one that fsspec opens without more words, such as s3:// or gs://",
         ) from None
@@ -213,7 +213,3 @@ def _is_about_credentials(error: BaseException) -> bool:
     response = getattr(error.__cause__, "response", None)
     code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
     return type(error).__name__ in _NO_CREDENTIALS or code in _BAD_CREDENTIALS
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

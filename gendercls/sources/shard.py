@@ -79,19 +79,20 @@ class Walk:
                 number, count = number + (count > 0), 0
                 self._see(f"source {place}")
                 if self._shard.has(number):
-                    yield from self._wanted(source.photos(), number)
+                    for photo in filter(self._is_wanted, source.photos()):
+                        self._count(number)
+                        yield photo
                 number += 1
                 continue
             for photo in source.photos():
                 self._see(photo.key)
-                if self._shard.has(number):
-                    yield from self._wanted(iter((photo,)), number)
+                if self._shard.has(number) and self._is_wanted(photo):
+                    self._count(number)
+                    yield photo
                 number, count = (number + 1, 0) if count + 1 == CHUNK else (number, count + 1)
 
     def _see(self, key: str) -> None:
         self._seen.update(key.encode("utf-8", "surrogatepass") + b"\0")
 
-    def _wanted(self, photos: Iterator[Photo], chunk: int) -> Iterator[Photo]:
-        for photo in filter(self._is_wanted, photos):
-            self.sizes[chunk] = self.sizes.get(chunk, 0) + 1
-            yield photo
+    def _count(self, chunk: int) -> None:
+        self.sizes[chunk] = self.sizes.get(chunk, 0) + 1

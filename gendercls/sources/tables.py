@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from gendercls.errors import GenderclsError
+from gendercls.errors import GenderclsError, one_line
 from gendercls.sources.photo import MAX_BYTES, Held, Photo, Unreadable, too_large
 from gendercls.sources.store import File
 
@@ -40,7 +40,7 @@ class Table:
                         yield self._photo(number, value)
                         number += 1
         except failures as error:
-            why = " ".join(str(error).split())[:200]
+            why = one_line(error, 200)
             yield Unreadable(self.file.name, self.file.name, f"damaged table, what follows could not be read: {why}")
 
     def _photo(self, number: int, value: Any) -> Photo:
