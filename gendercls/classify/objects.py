@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import BinaryIO, TypeVar
 
 from gendercls.errors import GenderclsError
+from gendercls.parquet import csv_of, is_parquet
 from gendercls.sources.reach import asked, called, opened, patiently, scheme_of, seconds_for, unreachable
 
 T = TypeVar("T")
@@ -59,6 +61,16 @@ class Objects:
         """Write an object, or replace it."""
         system, path = opened(url)
         self._ask(url, lambda: called(system, "pipe_file", path, data, seconds=seconds_for(len(data), 1)))
+
+    def fetch_rows(self, url: str, rows: BinaryIO) -> None:
+        """Write the CSV that a file is, or as Parquet stands for, to an empty file on disk."""
+        if is_parquet(url):
+            with tempfile.TemporaryFile() as packed:
+                self.download(url, packed)
+                rows.writelines(csv_of(packed, url))
+        else:
+            self.download(url, rows)
+        rows.flush()
 
     def upload(self, url: str, file: BinaryIO) -> None:
         """Write an object, or replace it, by all of a file on disk."""

@@ -18,7 +18,7 @@ from gendercls.classify.parts import MANIFEST, Manifest, Part, number_of, part_n
 from gendercls.classify.runrecord import UNFINISHED, record_bytes
 from gendercls.classify.storage import another_run
 from gendercls.errors import DamagedRowError, GenderclsError, OutputError
-from gendercls.parquet import check_installed, csv_of, is_parquet, write_parquet
+from gendercls.parquet import check_installed, is_parquet, write_parquet
 
 _PART_BYTES = 8_000_000
 _PART_SECONDS = 30.0
@@ -159,15 +159,9 @@ class Store:
             problem = "parts that stay are not retried" if self.is_finished else "the run is not finished"
             do = "merge them into one file" if self.is_finished else "repeat the command without --retry-failed first"
             raise OutputError(problem, where=self.out, do=do)
-        self._file = rows = tempfile.TemporaryFile()  # noqa: SIM115 — close() does
-        if is_parquet(self.out):
-            with tempfile.TemporaryFile() as packed:
-                self._objects.download(self.out, packed)
-                rows.writelines(csv_of(packed, self.out))
-        else:
-            self._objects.download(self.out, rows)
-        rows.flush()
-        return rows
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 — close() does
+        self._objects.fetch_rows(self.out, self._file)
+        return self._file
 
     @contextlib.contextmanager
     def replacing(self) -> Iterator[BinaryIO]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 from pathlib import Path
@@ -56,18 +55,14 @@ def open_rows(place: Address) -> BinaryIO:
     """
     if isinstance(place, Path) and not is_parquet(place.name):
         return place.open("rb")
-    rows = io.BufferedRandom(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 — the caller closes it
+    rows = tempfile.TemporaryFile()  # noqa: SIM115 — the caller closes it
     if isinstance(place, Path):
         with place.open("rb") as packed:
             rows.writelines(csv_of(packed, str(place)))
     elif is_parts(place):
         rows.writelines(read_parts(place))
-    elif is_parquet(place):
-        with tempfile.TemporaryFile() as packed:
-            Objects(lambda: None).download(place, packed)
-            rows.writelines(csv_of(packed, place))
     else:
-        Objects(lambda: None).download(place, rows)
+        Objects(lambda: None).fetch_rows(place, rows)
     rows.seek(0)
     return rows
 
