@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -152,10 +152,8 @@ def read_preds(path: Path) -> Predictions:
             f"the CSV cannot be read: {error.strerror}", where=str(path), do="check the path"
         ) from None
     header, *lines = [fields for fields, _ in records] or [[]]
-    names = [name.removeprefix("p_") for name in header if name.startswith("p_")]
-    has_truth, has_faces = "truth" in header, "face" in header
-    columns = Columns(answers_for(False, names), has_truth, has_faces)
-    if not names or header != columns.header():
+    columns = Columns.of_header(header, independent=False)
+    if columns is None:
         raise OutputError(
             "this is no CSV that gendercls classify wrote",
             where=f"{path} begins with {','.join(header)[:200]}",
@@ -169,7 +167,7 @@ def read_preds(path: Path) -> Predictions:
         independent = record.independent
     else:
         independent = _are_independent(probabilities[~np.isnan(confidence)])
-    columns = Columns(answers_for(independent, names), has_truth, has_faces)
+    columns = replace(columns, answers=answers_for(independent, columns.answers.names))
     rows, sha256 = _rows(path, columns, lines), hashlib.sha256(content).hexdigest()
     return Predictions(path, sha256, columns, rows, confidence, probabilities, record)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, Self
 
-from gendercls.answers import Answers
+from gendercls.answers import Answers, answers_for
 from gendercls.errors import DamagedRowError
 from gendercls.records import FORMULA, defused, plain, to_line
 
@@ -54,6 +54,15 @@ class Columns:
     answers: Answers
     has_truth: bool
     has_faces: bool = False
+
+    @classmethod
+    def of_header(cls, header: list[str], *, independent: bool) -> Self | None:
+        """Those of a CSV with that header; None where no run writes such a one."""
+        names = [name.removeprefix("p_") for name in header if name.startswith("p_")]
+        if not names:
+            return None
+        columns = cls(answers_for(independent, names), "truth" in header, "face" in header)
+        return columns if columns.header() == header else None
 
     def header(self) -> list[str]:
         face = _FACE_COLUMNS if self.has_faces else ()

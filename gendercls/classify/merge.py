@@ -10,7 +10,6 @@ from itertools import islice, pairwise
 from typing import Any
 
 from gendercls.address import Address
-from gendercls.answers import answers_for
 from gendercls.classify.output import Journal, check_free
 from gendercls.classify.written import is_parts, open_rows, read_record
 from gendercls.errors import DamagedRowError, OutputError, UsageError
@@ -165,10 +164,8 @@ def _check_same(parts: Sequence[_Part]) -> None:
 
 
 def _columns(header: list[str], part: _Part) -> Columns:
-    names = [name.removeprefix("p_") for name in header if name.startswith("p_")]
-    answers = answers_for(bool(part.identity.get("independent")), names) if names else None
-    columns = Columns(answers, "truth" in header, "face" in header) if answers else None
-    if columns is None or columns.header() != header:
+    columns = Columns.of_header(header, independent=bool(part.identity.get("independent")))
+    if columns is None:
         raise OutputError("this is no CSV that gendercls classify wrote", where=str(part.place), do="check the path")
     return columns
 
