@@ -89,8 +89,8 @@ class FaultStore:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 first, *lines = head.decode("latin-1").strip().split("\r\n")
                 method, target, _ = first.split(" ")
-                headers = dict(line.split(": ", 1) for line in lines)
-                body = await reader.readexactly(int(headers.get("Content-Length", 0)))
+                headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+                body = await reader.readexactly(int(headers.get("content-length", 0)))
                 if not await self._answer(method, target, headers, body, writer):
                     return
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -146,7 +146,7 @@ class FaultStore:
         return True
 
     async def _forward(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
-        name = (target, headers.get("Range", ""))
+        name = (target, headers.get("range", ""))
         if method == "GET" and name in self._kept:
             return self._kept[name]
         answer = await asyncio.to_thread(self._ask, method, target, headers, body)

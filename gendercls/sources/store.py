@@ -23,6 +23,7 @@ from gendercls.sources.reach import (
     unreachable,
 )
 from gendercls.sources.readers import Readers
+from gendercls.sources.s3 import read_range
 
 T = TypeVar("T")
 
@@ -95,7 +96,8 @@ class RemoteFile:
     def _range(self, begin: int, end: int, at_a_time: int) -> bytes:
         """One try to read these bytes, fewer where the file ends earlier."""
         seconds = seconds_for(end - begin, at_a_time)
-        return bytes(asked(self.url, "cat_file", start=begin, end=end, seconds=seconds))
+        data = read_range(self.url, begin, end, seconds)
+        return bytes(asked(self.url, "cat_file", start=begin, end=end, seconds=seconds)) if data is None else data
 
     def _block(self, begin: int, end: int) -> bytes:
         block = self._range(begin, end, _AT_A_TIME)
