@@ -14,8 +14,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from gendercls.images import Preprocessing
-from gendercls.modelfile import read_model_file, shipped_model
-from gendercls.spec import METADATA_KEY, SelfTest
+from gendercls.modelfile import METADATA_KEY, read_model_file, shipped_model
+from gendercls.spec import SelfTest
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """The model file: one ONNX file that carries its contract, read without the onnx package.
 
 The few protobuf fields needed before a session is opened are read here. That keeps the onnx package out of the core,
-gives the spec in milliseconds, and refuses external data before onnxruntime goes looking for it.
+gives the spec in milliseconds, and refuses external data before onnxruntime goes looking for it. What the contract is
+made of is loaded where it is read, so that a model can be opened meanwhile.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import hashlib
 import json
 import mmap
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from gendercls.errors import ModelError
-from gendercls.spec import FORMAT, METADATA_KEY, ModelSpec, parse_spec
+
+if TYPE_CHECKING:
+    from gendercls.spec import ModelSpec
 
 Precision = Literal["fp32", "fp16", "int8"]
 """How a model computes: floats of 32 bits, of 16, or integers of 8."""
@@ -38,6 +42,9 @@ _MOST_FIELDS = 5_000_000  # read in seconds; the shipped models have 9,000 and 1
 _MOST_METADATA = 1 << 24  # bytes of an entry
 _MOST_BYTES = (1 << 31) - 1  # protobuf's own bound
 
+METADATA_KEY = "gendercls"
+"""Of the file's entry that holds the contract."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
@@ -56,6 +63,8 @@ class ModelFile:
     @property
     def warning(self) -> str:
         """What a user of the file should know first; empty when there is nothing."""
+        from gendercls.spec import FORMAT
+
         if not self.spec.is_newer:
             return ""
         newer, known = (f"{major}.{minor}" for major, minor in (self.spec.format, FORMAT))
@@ -64,6 +73,26 @@ class ModelFile:
     def to_json(self) -> str:
         """The spec with the file's path and hash, for programs."""
         return json.dumps({"file": str(self.path), "sha256": self.sha256, **self.spec.to_dict()}, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxFile:
+    """An ONNX file that is whole and says that it is ours.
+
+    text: its contract, not yet read. sha256: of the bytes, which takes as long as it takes.
+    """
+
+    path: Path
+    data: bytes
+    text: str
+    sha256: Future[str]
+
+    def with_contract(self) -> ModelFile:
+        """Raises ModelError where the contract is none, or of another major format."""
+        from gendercls.spec import parse_spec
+
+        spec = parse_spec(self.text, str(self.path))
+        return ModelFile(self.path, self.data, self.sha256.result(), spec)
 
 
 def shipped_model(precision: Precision = "fp32") -> Path:
@@ -100,6 +129,11 @@ def read_model_file(path: Path) -> ModelFile:
     Raises:
         ModelError: no such file, no ONNX, external data, no spec, or a spec of another major format.
     """
+    return read_onnx(path).with_contract()
+
+
+def read_onnx(path: Path) -> OnnxFile:
+    """Read an ONNX file. Raises ModelError: no such file, no ONNX, external data, or no spec."""
     try:
         with path.open("rb") as file:
             # Mapped, so that no more is read of what is no model than shows it. Some file systems share no maps.
@@ -123,7 +157,11 @@ def read_model_file(path: Path) -> ModelFile:
             where=str(path),
             do="give a file made by gendercls export",
         )
-    return ModelFile(path, data, hashlib.sha256(data).hexdigest(), parse_spec(metadata[METADATA_KEY], str(path)))
+    # In a thread, for a model is opened meanwhile.
+    thread = ThreadPoolExecutor(1, thread_name_prefix="sha256")
+    sha256 = thread.submit(lambda: hashlib.sha256(data).hexdigest())
+    thread.shutdown(wait=False)
+    return OnnxFile(path, data, metadata[METADATA_KEY], sha256)
 
 
 def scan_onnx(data: bytes | mmap.mmap) -> tuple[dict[str, str], bool]:

@@ -29,7 +29,6 @@ FORMAT = (1, 2)
 UNFAMILIAR = 0.05
 """The share of a model's own validation photos whose embedding is shorter than its spec's ``familiar_norm``."""
 
-METADATA_KEY = "gendercls"
 _MOST_SELF_TESTS = 16
 
 T = TypeVar("T")

@@ -343,8 +343,8 @@ def attribute_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from gendercls.classify.session import Session
     from gendercls.labels import ClassRule
-    from gendercls.modelfile import ModelFile, read_model_file, shipped_model
-    from gendercls.spec import METADATA_KEY, Figure, SelfTest
+    from gendercls.modelfile import METADATA_KEY, ModelFile, read_model_file, shipped_model
+    from gendercls.spec import Figure, SelfTest
 
     shipped = read_model_file(shipped_model())
     model = onnx.load_from_string(shipped.data)

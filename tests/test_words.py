@@ -42,7 +42,7 @@ def folder(small_data: Path, null_model: Path, tmp_path_factory: pytest.TempPath
     """Photos, labels and a model, all of that name; the model also calls itself so."""
     import onnx
 
-    from gendercls.spec import METADATA_KEY
+    from gendercls.modelfile import METADATA_KEY
 
     folder = tmp_path_factory.mktemp("words")
     (folder / NAME).mkdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,23 +15,22 @@ from PIL import Image
 from gendercls import __version__
 from gendercls.answers import rounded
 from gendercls.classify.detector import Detector
+from gendercls.classify.opening import chosen_model
+from gendercls.classify.options import check_numbers, out_of_range
 from gendercls.classify.pipeline import IN_FLIGHT, in_order
-from gendercls.classify.session import Session, runs_on_cuda
+from gendercls.classify.session import Session
 from gendercls.detectorfile import DetectorFile, read_detector
 from gendercls.errors import ModelError, PhotoError, UsageError
 from gendercls.faces import AT_LEAST, LEAST_SIDE, Face, face_crop, find_faces
 from gendercls.images import decode_with_size, fit, to_array
-from gendercls.machine import available_cores, has_fast_int8
-from gendercls.modelfile import ModelFile, Precision, read_model_file, shipped_model, shipped_models
+from gendercls.machine import available_cores
+from gendercls.modelfile import ModelFile, Precision
 from gendercls.rows import NO_FACE, UNCERTAIN
 from gendercls.sources import READERS, Photo, PhotoFile, Readers, read_ahead, readable_name
 from gendercls.spec import ModelSpec
 
 AnyPhoto = str | os.PathLike[str] | bytes | NDArray[np.uint8] | Photo
 """A path, a file's bytes, an upright RGB array uint8 ``[H, W, 3]``, or a `Photo` from a listing."""
-
-_MOST = 65_536
-"""Of threads, photos in a batch, pixels and faces: more is a slip of the finger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +102,8 @@ class Classifier:
     ``gendercls classify`` does on Linux: open what you trust.
 
     Args:
-        model: an ONNX file made by ``gendercls export``, or one that has been read; None takes the one that comes with
-            gendercls.
+        model: an ONNX file made by ``gendercls export``, or one that has been read, or opened; None takes the one that
+            comes with gendercls.
         precision: ``fp32`` or ``int8``, of the model that comes with gendercls, and not together with ``model``; None
             takes int8 on a CPU that is faster with it.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -132,7 +131,7 @@ class Classifier:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | ModelFile | None = None,
+        model: str | os.PathLike[str] | ModelFile | Session | None = None,
         *,
         precision: Precision | None = None,
         device: str = "auto",
@@ -152,22 +151,25 @@ class Classifier:
             )
         for name, share in (("min_confidence", min_confidence), ("max_error", max_error)):
             if share is not None and not 0 <= share <= 1:
-                raise _out_of_range(name, share, "0 to 1")
+                raise out_of_range(name, share, "0 to 1")
         if model is not None and precision is not None:
             raise UsageError(
                 "a model file has one precision",
                 where=f"--precision {precision}",
                 do="leave it out, or leave out --model",
             )
-        self.model = model if isinstance(model, ModelFile) else _model_file(model, precision, device)
+        if isinstance(model, Session):
+            self.session = model
+        else:
+            file = model if isinstance(model, ModelFile) else chosen_model(model, precision, device)
+            self.session = Session(file, device=device, batch_size=batch_size)
+        self.model = self.session.model
         self.threshold = min_confidence or 0.0
         if max_error is not None:
             self.threshold = self.spec.threshold_for(max_error).confidence
         detector = _detector_file(face_model) if faces else None
-        self.session = Session(self.model, device=device, batch_size=batch_size)
         self.detector = Detector(detector, self.session.device) if detector is not None else None
         self.min_face, self.max_faces = min_face, max_faces
-        self.model = replace(self.model, data=b"")  # onnxruntime has its own copy
         self.answers = self.spec.answers
         self.jobs = jobs or available_cores()
         self.tick: Callable[[], None] = lambda: None  # called in any thread as soon as a photo is loaded
@@ -304,31 +306,10 @@ class Classifier:
         )
 
 
-def check_numbers(jobs: int | None, batch_size: int | None, min_face: int, max_faces: int | None) -> None:
-    """Raises UsageError where one of a classifier's whole numbers is beyond reason."""
-    numbers = {"jobs": jobs, "batch_size": batch_size, "min_face": min_face, "max_faces": max_faces}
-    for name, value in numbers.items():
-        if value is not None and not 1 <= value <= _MOST:
-            raise _out_of_range(name, value, "1 or more" if value < 1 else f"{_MOST:,} or less")
-
-
-def _model_file(path: str | os.PathLike[str] | None, precision: Precision | None, device: str) -> ModelFile:
-    return read_model_file(Path(path) if path else shipped_model(precision or _fastest_precision(device)))
-
-
 def _detector_file(file: str | os.PathLike[str] | DetectorFile | None) -> DetectorFile:
     if isinstance(file, DetectorFile):
         return file
     return read_detector(Path(file) if file is not None else None)
-
-
-def _fastest_precision(device: str) -> Precision:
-    """int8 where there is such a model and a processor made for it; a GPU computes in floats."""
-    return "int8" if has_fast_int8() and "int8" in shipped_models() and not runs_on_cuda(device) else "fp32"
-
-
-def _out_of_range(name: str, value: float, allowed: str) -> UsageError:
-    return UsageError(f"{name} is {value:g}", where=f"--{name.replace('_', '-')}", do=f"give a number of {allowed}")
 
 
 def _failed(photo: Photo, reason: str, face: Face | None = None) -> Prediction:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gendercls.classify.runrecord import record_bytes
-from gendercls.classify.storage import another_run
+from gendercls.classify.storage import another_run, part_of
 from gendercls.errors import OutputError
 from gendercls.parquet import check_installed, csv_of, is_left_over, is_parquet, write_parquet
 from gendercls.wholefile import is_no_file, mode_of_next, open_private, publish, whole_file
@@ -36,7 +36,7 @@ class Disk:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.part = out.with_name(out.name + ".part")
+        self.part = part_of(out)
         self.record = out.with_name(out.name + ".run.json")
         self._is_parquet = is_parquet(out.name)
         self._held: list[BinaryIO] = []

@@ -21,8 +21,9 @@ from typing import Any, cast
 from gendercls import __version__
 from gendercls.answers import Answers as ModelAnswers
 from gendercls.classify import node
-from gendercls.classify.classifier import Prediction, check_numbers
+from gendercls.classify.classifier import Prediction
 from gendercls.classify.connection import ray_module
+from gendercls.classify.options import check_numbers
 from gendercls.classify.pipeline import MOST_HELD, chunks_of
 from gendercls.classify.session import Device
 from gendercls.classify.task import Opened, Setup, Work

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gendercls.address import Address
 from gendercls.errors import UsageError
 from gendercls.modelfile import Precision
-from gendercls.sources import Shard
+
+if TYPE_CHECKING:
+    from gendercls.sources import Shard
+
+_MOST = 65_536
+"""Of threads, photos in a batch, pixels and faces: more is a slip of the finger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +49,7 @@ class ClassifyOptions:
     photo_timeout: float = 60.0
     command: str = ""
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         """Raises UsageError where options ask for different things, or for nothing by themselves."""
         if self.split is not None and self.labels is None:
             raise UsageError(
@@ -68,3 +74,17 @@ class ClassifyOptions:
         for name, value in given.items():
             if value is not None and not self.faces:
                 raise UsageError(f"{name} needs --faces", where=f"{name} {value}", do="add --faces, or leave it out")
+        check_numbers(self.jobs, self.batch_size, self.min_face, self.max_faces)
+
+
+def check_numbers(jobs: int | None, batch_size: int | None, min_face: int | None, max_faces: int | None) -> None:
+    """Raises UsageError where one of a classifier's whole numbers is beyond reason."""
+    numbers = {"jobs": jobs, "batch_size": batch_size, "min_face": min_face, "max_faces": max_faces}
+    for name, value in numbers.items():
+        if value is not None and not 1 <= value <= _MOST:
+            raise out_of_range(name, value, "1 or more" if value < 1 else f"{_MOST:,} or less")
+
+
+def out_of_range(name: str, value: float, allowed: str) -> UsageError:
+    """That an option's number is not one of those allowed."""
+    return UsageError(f"{name} is {value:g}", where=f"--{name.replace('_', '-')}", do=f"give a number of {allowed}")

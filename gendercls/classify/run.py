@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -18,6 +19,7 @@ from gendercls.classify.meter import Meter
 from gendercls.classify.options import ClassifyOptions
 from gendercls.classify.output import Journal, PhotoRows, begun_with, check_folder, check_free, files_of
 from gendercls.classify.runrecord import Begun
+from gendercls.classify.session import Session
 from gendercls.classify.summary import Report, Summary
 from gendercls.classify.tally import Tally
 from gendercls.classify.whole import Spread
@@ -38,10 +40,12 @@ if TYPE_CHECKING:
     Engine = Classifier | Cluster
 
 
-def classify(options: ClassifyOptions, report: Report, watch: Watch | None = None) -> Summary:
+def classify(
+    options: ClassifyOptions, report: Report, watch: Watch | None = None, opened: Future[Session] | None = None
+) -> Summary:
     """Classify every photo below ``options.photos`` and write ``options.out``; continue where a run was left.
 
-    watch: of the guard that this process has, if any.
+    watch: of the guard that this process has, if any. opened: the model, as `open_ahead` gives it.
 
     Raises:
         GenderclsError: of the kind that says what could not be done; rows written so far stay.
@@ -50,7 +54,6 @@ def classify(options: ClassifyOptions, report: Report, watch: Watch | None = Non
     watch = watch or Watch()
     if watch.is_again:
         options = replace(options, restart=False)  # what there is now is this run's own
-    options.check()
     if options.retry_failed:
         check_folder(options.out)
     else:
@@ -63,16 +66,23 @@ def classify(options: ClassifyOptions, report: Report, watch: Watch | None = Non
             do="name a folder that holds some; hidden files do not count",
         )
     if options.ray is None:
-        return _classify(options, report, watch, listing)
+        return _classify(options, report, watch, listing, opened)
     from gendercls.classify.connection import connected
 
     with connected(options.ray):
-        return _classify(options, report, watch, listing)
+        return _classify(options, report, watch, listing, None)
 
 
-def _classify(options: ClassifyOptions, report: Report, watch: Watch, listing: Listing) -> Summary:
+def _classify(
+    options: ClassifyOptions,
+    report: Report,
+    watch: Watch,
+    listing: Listing,
+    opened: Future[Session] | None,
+) -> Summary:
+    session = opened.result() if opened is not None else None
     watch.open()
-    classifier = _open_classifier(options)
+    classifier = _open_classifier(options, session)
     watch.rest()
     truth = _truth_table(options.labels, classifier.spec, options.split) if options.labels else None
     if truth is not None:
@@ -89,11 +99,11 @@ def _truth_table(labels: Path, spec: ModelSpec, split: str | None) -> TruthTable
     return TruthTable(labels, spec.classes, independent=spec.independent, split=split)
 
 
-def _open_classifier(options: ClassifyOptions) -> Engine:
+def _open_classifier(options: ClassifyOptions, session: Session | None) -> Engine:
     # On another machine, or with other memory free, another precision or batch would be chosen.
     begun = Begun() if options.restart else begun_with(options.out, also_finished=options.retry_failed)
     chosen: dict[str, Any] = {
-        "precision": options.precision or (begun.precision if options.model is None else None),
+        "precision": None if session else options.precision or (begun.precision if options.model is None else None),
         "device": options.device,
         "jobs": options.jobs,
         "batch_size": options.batch_size or begun.batch_size,
@@ -108,7 +118,7 @@ def _open_classifier(options: ClassifyOptions) -> Engine:
         from gendercls.classify.distributed import Cluster  # here, since few runs need it
 
         return Cluster({"model": options.model, **chosen}, options.photo_timeout)
-    return Classifier(options.model, **chosen)
+    return Classifier(session or options.model, **chosen)
 
 
 def _identity(options: ClassifyOptions, classifier: Engine, truth: TruthTable | None) -> dict[str, Any]:

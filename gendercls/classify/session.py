@@ -6,7 +6,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gendercls.classify.provider import CUDA, SILENT, free_memory, silence, why_no_cuda
 from gendercls.errors import DeviceError, ModelError, UsageError
 from gendercls.machine import available_cores
-from gendercls.modelfile import ModelFile
+from gendercls.modelfile import ModelFile, OnnxFile
 
 CPU_BATCH = 8
 CUDA_BATCH = 64
@@ -56,7 +56,7 @@ class Session:
     """A model that has been opened and has passed its own self-test; safe to call from several threads.
 
     Args:
-        model: the file, already read.
+        model: the file, already read. The contract of an `OnnxFile` is read when it has been opened.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         batch_size: the most photos in a run. On CUDA every run has exactly this shape, since another may give other
             bits (and is tuned anew); on a CPU no bit depends on it. None takes what the device's memory is sure to
@@ -67,14 +67,15 @@ class Session:
         ModelError: onnxruntime cannot open the model, its shapes are not the contract's, or the self-test fails.
     """
 
-    def __init__(self, model: ModelFile, *, device: str = "auto", batch_size: int | None = None) -> None:
-        self.model = model
-        self._session, self.device = _open(model, device)
+    def __init__(self, model: ModelFile | OnnxFile, *, device: str = "auto", batch_size: int | None = None) -> None:
+        self._session, self.device = _open(model.data, str(model.path), device)
+        self.model = model if isinstance(model, ModelFile) else model.with_contract()
         is_cuda = self.device.is_cuda
         self._turns: AbstractContextManager[object] = threading.Semaphore(_CUDA_RUNS) if is_cuda else nullcontext()
         self.batch_size = batch_size or self._default_batch()
         self._check_shapes()
         self.self_test_difference = self._first_run(may_shrink=batch_size is None)
+        self.model = replace(self.model, data=b"")  # onnxruntime has its own copy
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities float32 ``[N, K]`` of uint8 ``[N, H, W, 3]`` RGB, N at most the batch size."""
@@ -195,14 +196,14 @@ def runs_on_cuda(asked: str) -> bool:
     return asked.startswith("cuda") or (asked == "auto" and not why_no_cuda())
 
 
-def _open(model: ModelFile, asked: str) -> tuple[Any, Device]:
+def _open(data: bytes, where: str, asked: str) -> tuple[Any, Device]:
     kind, _, number = asked.partition(":")
     if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
         raise UsageError(f"no device {asked!r}", where="--device", do="use auto, cpu, cuda or cuda:N")
     problem = "" if kind == "cpu" else why_no_cuda()
     if kind != "cpu" and not problem:
         device = Device(f"cuda:{int(number or 0)}")
-        session = create(model.data, str(model.path), device)
+        session = create(data, where, device)
         if session.get_providers()[0] == CUDA:
             return session, device
         problem = "onnxruntime could not start its CUDA provider: see gendercls doctor"
@@ -211,7 +212,7 @@ def _open(model: ModelFile, asked: str) -> tuple[Any, Device]:
             f"CUDA does not work here: {problem}", where=f"--device {asked}", do="mend that, or use --device cpu"
         )
     device = Device("cpu", problem)
-    return create(model.data, str(model.path), device), device
+    return create(data, where, device), device
 
 
 def create(data: bytes, where: str, device: Device) -> Any:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gendercls.address import Address, is_url
-from gendercls.cli.command import PATH, command, device_option, everywhere, is_whole_process, put_json
+from gendercls.cli.command import PATH, command, device_option, end_by, everywhere, is_whole_process, put_json
 from gendercls.errors import InterruptedRunError, PhotosFailedError
 
 if TYPE_CHECKING:
@@ -96,19 +96,28 @@ def classify(as_json: bool, quiet: bool, strict: bool, photo_timeout: float, sha
     if is_whole_process() and values["ray"] is None:
         models = values["model"], values["face_model"]
         watch = process.guarded(photo_timeout, models, quiet=quiet, is_retry=values["retry_failed"])
+        end_by(process.leave)
 
-    from gendercls import console
+    from gendercls.classify.opening import open_ahead
     from gendercls.classify.options import ClassifyOptions
+
+    part = None
+    if shard is not None:
+        from gendercls.sources import read_shard
+
+        part = read_shard(shard)
+    options = ClassifyOptions(**values, shard=part, photo_timeout=photo_timeout, command=process.this_command())
+    opened = open_ahead(options, watch) if watch is not None else None
+
+    # The rest is loaded meanwhile.
+    from gendercls import console
     from gendercls.classify.run import classify as run_classify
     from gendercls.console import classified
-    from gendercls.sources import read_shard
 
     process.interrupt_when_asked()
     try:
         with classified.classify_progress(quiet) as report:
-            part = read_shard(shard) if shard is not None else None
-            options = ClassifyOptions(**values, shard=part, photo_timeout=photo_timeout, command=process.this_command())
-            summary = run_classify(options, report, watch)
+            summary = run_classify(options, report, watch, opened)
     except InterruptedRunError as error:
         error.do = "continue with: " + process.this_command()
         raise

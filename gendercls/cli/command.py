@@ -23,12 +23,24 @@ class Commands(click.Group):
     is_whole_process = False
     """Whether the command was typed, so that the process is its own; not called by a program."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.leave: Callable[[int], object] = lambda status: None  # called with it before the interpreter ends
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         with _typed_words_shown():
             return super().parse_args(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         self.is_whole_process = not args and not kwargs
+        try:
+            return self._main(*args, **kwargs)
+        except SystemExit as end:
+            if end.code is None or isinstance(end.code, int):
+                self.leave(end.code or 0)
+            raise
+
+    def _main(self, *args: Any, **kwargs: Any) -> Any:
         try:
             return super().main(*args, **kwargs)
         except GenderclsError as error:
@@ -98,6 +110,13 @@ def is_whole_process() -> bool:
     """Whether the command that runs was typed, and not called by a program."""
     typed = click.get_current_context().find_root().command
     return isinstance(typed, Commands) and typed.is_whole_process
+
+
+def end_by(leave: Callable[[int], object]) -> None:
+    """Call that with the exit status before the interpreter ends, of a command that was typed."""
+    typed = click.get_current_context().find_root().command
+    if isinstance(typed, Commands):
+        typed.leave = leave
 
 
 def leads() -> bool:

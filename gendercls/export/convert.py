@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.inception import BasicConv2d
 
-from gendercls.modelfile import Precision
-from gendercls.spec import METADATA_KEY, ModelSpec
+from gendercls.modelfile import METADATA_KEY, Precision
+from gendercls.spec import ModelSpec
 from gendercls.train.network import Network
 
 OPSET = 20

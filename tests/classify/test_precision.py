@@ -17,8 +17,7 @@ from gendercls.classify.run import classify
 from gendercls.classify.session import Session
 from gendercls.errors import ModelError, UsageError
 from gendercls.machine import has_fast_int8
-from gendercls.modelfile import Precision, read_model_file, shipped_model, shipped_models
-from gendercls.spec import METADATA_KEY
+from gendercls.modelfile import METADATA_KEY, Precision, read_model_file, shipped_model, shipped_models
 
 Take = Callable[..., list[Path]]
 
@@ -39,7 +38,7 @@ def two_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def machine(two_models: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
     """``machine(fast)``: both models are shipped, and the processor is made for int8 or not."""
     monkeypatch.setattr("gendercls.modelfile._shipped_folder", lambda: two_models)
-    return lambda fast: monkeypatch.setattr("gendercls.classify.classifier.has_fast_int8", lambda: fast)
+    return lambda fast: monkeypatch.setattr("gendercls.classify.opening.has_fast_int8", lambda: fast)
 
 
 @pytest.mark.parametrize(

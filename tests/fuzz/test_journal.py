@@ -63,7 +63,7 @@ def run(null_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """One classifier for all runs, since opening a model takes longer than all else."""
     classifier = Classifier(null_model, device="cpu", jobs=1, batch_size=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gendercls.classify.run._open_classifier", lambda options: classifier)
+        patch.setattr("gendercls.classify.run._open_classifier", lambda options, session: classifier)
         yield Run(tmp_path_factory.mktemp("journal"))
 
 

@@ -1,0 +1,49 @@
+"""Opening a run's model: which one, and in a thread while the rest of the program is loaded."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from gendercls.classify.options import ClassifyOptions
+from gendercls.classify.session import Session, runs_on_cuda
+from gendercls.classify.storage import part_of
+from gendercls.guard import Watch
+from gendercls.machine import has_fast_int8
+from gendercls.modelfile import OnnxFile, Precision, read_onnx, shipped_model, shipped_models
+
+
+def chosen_model(path: str | os.PathLike[str] | None, precision: Precision | None, device: str) -> OnnxFile:
+    """The model file at that path; without one the shipped one of that precision, or of the fastest here.
+
+    Raises ModelError as `read_onnx` and `shipped_model` do.
+    """
+    return read_onnx(Path(path) if path else shipped_model(precision or _fastest_precision(device)))
+
+
+def open_ahead(options: ClassifyOptions, watch: Watch) -> Future[Session] | None:
+    """Begin to open the model of a run on this machine; None of one that may have to take what a run before it took."""
+    if options.ray is not None or options.retry_failed or not isinstance(options.out, Path):
+        return None
+    if os.path.exists(part_of(options.out)) and not options.restart:
+        return None
+
+    def opened() -> Session:
+        watch.open()
+        try:
+            model = chosen_model(options.model, options.precision, options.device)
+            return Session(model, device=options.device, batch_size=options.batch_size)
+        finally:
+            watch.rest()
+
+    pool = ThreadPoolExecutor(1, thread_name_prefix="opening")
+    try:
+        return pool.submit(opened)
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _fastest_precision(device: str) -> Precision:
+    """int8 where there is such a model and a processor made for it; a GPU computes in floats."""
+    return "int8" if has_fast_int8() and "int8" in shipped_models() and not runs_on_cuda(device) else "fp32"
