@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import io
 import json
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gendercls.address import is_url
+from gendercls.address import is_url, part_of
 from gendercls.answers import Answers, IndependentAnswers, answers_for
 from gendercls.errors import DamagedRowError, GenderclsError, OutputError
 from gendercls.labels import DEFAULT_CLASSES, ClassRule
@@ -140,7 +141,8 @@ def read_preds(path: Path) -> Predictions:
     """
     _check_finished(path)
     try:
-        content = data = path.read_bytes()
+        content = path.read_bytes()
+        data = content.removeprefix(codecs.BOM_UTF8)  # which spreadsheets put there
         if is_parquet(path.name):
             data = b"".join(csv_of(io.BytesIO(content), str(path)))
         records = list(read_records(io.BytesIO(data), str(path)))
@@ -205,11 +207,6 @@ def root_of(preds: Predictions, photos: Path | None) -> bytes:
     inputs = preds.record.inputs
     is_one_folder = len(inputs) == 1 and (os.path.isdir(inputs[0]) or is_url(inputs[0]))
     return os.fsencode(inputs[0]) if is_one_folder else b""
-
-
-def part_of(path: Path) -> Path:
-    """Where the rows of a run are that is not finished."""
-    return path.with_name(path.name + ".part")
 
 
 def _check_finished(path: Path) -> None:

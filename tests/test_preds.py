@@ -51,6 +51,15 @@ def test_rows_by_column(tmp_path: Path) -> None:
     assert not found.independent
 
 
+def test_what_a_spreadsheet_saved_is_read(tmp_path: Path) -> None:
+    """With the mark that it puts first, and its line ends."""
+    path = written(tmp_path, (HEADER + ROWS).replace("\n", "\r\n"))
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    found = read_preds(path)
+    assert [row.label for row in found.rows] == ["female", "uncertain", ""]
+    assert found.probabilities[0].tolist() == [0.9, 0.1]
+
+
 def test_attributes_are_known_by_their_sums(tmp_path: Path) -> None:
     """A file without a record: probabilities that do not sum to 1 are those of attributes."""
     rows = "a.jpg,Old Smiling,0.720000,0.900000,0.800000,\nb.jpg,none,0.540000,0.100000,0.400000,\n"

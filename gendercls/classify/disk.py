@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gendercls.address import part_of
 from gendercls.classify.runrecord import record_bytes
-from gendercls.classify.storage import another_run, part_of
+from gendercls.classify.storage import another_run
 from gendercls.errors import OutputError
 from gendercls.parquet import check_installed, csv_of, is_left_over, is_parquet, write_parquet
 from gendercls.wholefile import is_no_file, mode_of_next, open_private, publish, whole_file

@@ -6,9 +6,9 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from gendercls.address import part_of
 from gendercls.classify.options import ClassifyOptions
 from gendercls.classify.session import Session, runs_on_cuda
-from gendercls.classify.storage import part_of
 from gendercls.guard import Watch
 from gendercls.machine import has_fast_int8
 from gendercls.modelfile import OnnxFile, Precision, read_onnx, shipped_model, shipped_models

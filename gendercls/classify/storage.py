@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from gendercls.address import Address
@@ -98,11 +97,6 @@ class Storage(Protocol):
     def close(self) -> None:
         """Let go of it; what was written stays."""
         ...
-
-
-def part_of(out: Path) -> Path:
-    """Where the rows of an output on disk are until the run is finished."""
-    return out.with_name(out.name + ".part")
 
 
 def another_run(where: Address) -> OutputError:

@@ -7,13 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gendercls.address import Address, is_url
+from gendercls.address import Address, is_url, part_of
 from gendercls.classify.objects import Objects, check_store
 from gendercls.classify.parts import read_parts
 from gendercls.classify.runrecord import UNFINISHED
 from gendercls.errors import OutputError
 from gendercls.parquet import csv_of, is_parquet
-from gendercls.preds import part_of
 
 
 def is_parts(place: Address) -> bool:

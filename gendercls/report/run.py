@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gendercls.address import part_of
 from gendercls.errors import GenderclsError, UsageError
-from gendercls.preds import part_of, read_preds, root_of
+from gendercls.preds import read_preds, root_of
 from gendercls.report.labelled import label_rows
 from gendercls.report.measures import Measures, measure
 from gendercls.report.preds_page import headline, preds_page
