@@ -61,8 +61,9 @@ def leave(status: int) -> None:
     """
     atexit._run_exitfuncs()
     with contextlib.suppress(OSError):  # whoever read it is gone, of which the interpreter tells in its own way
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # as where it was closed from the start
+                stream.flush()
         os._exit(status)
 
 

@@ -26,7 +26,8 @@ def open_ahead(options: ClassifyOptions, watch: Watch) -> Future[Session] | None
     """Begin to open the model of a run on this machine; None of one that may have to take what a run before it took."""
     if options.ray is not None or options.retry_failed or not isinstance(options.out, Path):
         return None
-    if os.path.exists(part_of(options.out)) and not options.restart:
+    begins_anew = options.restart and not watch.is_again  # what there is now is this run's own
+    if os.path.exists(part_of(options.out)) and not begins_anew:
         return None
 
     def opened() -> Session:

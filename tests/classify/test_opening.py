@@ -46,6 +46,8 @@ def test_what_is_there_decides_first(null_model: Path, tmp_path: Path) -> None:
     anew = open_ahead(ClassifyOptions(("x",), out, model=model, restart=True), Watch())
     assert anew is not None
     anew.result()
+    again = Watch(is_again=True)
+    assert open_ahead(ClassifyOptions(("x",), out, model=model, restart=True), again) is None
 
 
 def test_a_model_that_cannot_be_opened_is_the_runs_error(photos: Path, tmp_path: Path) -> None:
