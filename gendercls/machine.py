@@ -1,11 +1,16 @@
-"""What of the machine this process may use."""
+"""What of the machine this process may use, and a thread for what need not be waited for."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def available_cores() -> int:
@@ -16,6 +21,14 @@ def available_cores() -> int:
         return min(cores, max(1, math.ceil(int(quota) / int(period))))
     except (OSError, ValueError):  # no container, or no limit ("max")
         return cores
+
+
+def begun(work: Callable[[], T], name: str) -> Future[T]:
+    """What the function will give, or raise, called in a thread of that name and of its own."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+    future = pool.submit(work)
+    pool.shutdown(wait=False)
+    return future
 
 
 @cache

@@ -11,12 +11,13 @@ import hashlib
 import json
 import mmap
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from gendercls.errors import ModelError
+from gendercls.machine import begun
 
 if TYPE_CHECKING:
     from gendercls.spec import ModelSpec
@@ -158,9 +159,7 @@ def read_onnx(path: Path) -> OnnxFile:
             do="give a file made by gendercls export",
         )
     # In a thread, for a model is opened meanwhile.
-    thread = ThreadPoolExecutor(1, thread_name_prefix="sha256")
-    sha256 = thread.submit(lambda: hashlib.sha256(data).hexdigest())
-    thread.shutdown(wait=False)
+    sha256 = begun(lambda: hashlib.sha256(data).hexdigest(), "sha256")
     return OnnxFile(path, data, metadata[METADATA_KEY], sha256)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 from gendercls.address import part_of
 from gendercls.classify.options import ClassifyOptions
 from gendercls.classify.session import Session, runs_on_cuda
 from gendercls.guard import Watch
-from gendercls.machine import has_fast_int8
+from gendercls.machine import begun, has_fast_int8
 from gendercls.modelfile import OnnxFile, Precision, read_onnx, shipped_model, shipped_models
 
 
@@ -38,11 +38,7 @@ def open_ahead(options: ClassifyOptions, watch: Watch) -> Future[Session] | None
         finally:
             watch.rest()
 
-    pool = ThreadPoolExecutor(1, thread_name_prefix="opening")
-    try:
-        return pool.submit(opened)
-    finally:
-        pool.shutdown(wait=False)
+    return begun(opened, "opening")
 
 
 def _fastest_precision(device: str) -> Precision:

@@ -18,7 +18,7 @@ from gendercls.classify.classifier import Classifier, Prediction
 from gendercls.classify.meter import Meter
 from gendercls.classify.options import ClassifyOptions
 from gendercls.classify.output import Journal, PhotoRows, begun_with, check_folder, check_free, files_of
-from gendercls.classify.runrecord import Begun
+from gendercls.classify.runrecord import Begun, identity_of
 from gendercls.classify.session import Session
 from gendercls.classify.summary import Report, Summary
 from gendercls.classify.tally import Tally
@@ -88,7 +88,7 @@ def _classify(
     if truth is not None:
         truth.check_belongs(listing)
     columns = Columns(classifier.spec.answers, truth is not None, options.faces)
-    identity = _identity(options, classifier, truth)
+    identity = identity_of(options, classifier, truth)
     journal = Journal(options.out, columns, identity, classifier.threshold, watch.tick)
     run = _Run(options, classifier, truth, listing, journal, watch)
     kept = run.retry(report) if options.retry_failed else run.go(report)
@@ -119,35 +119,6 @@ def _open_classifier(options: ClassifyOptions, session: Session | None) -> Engin
 
         return Cluster({"model": options.model, **chosen}, options.photo_timeout)
     return Classifier(session or options.model, **chosen)
-
-
-def _identity(options: ClassifyOptions, classifier: Engine, truth: TruthTable | None) -> dict[str, Any]:
-    """What must not change while a run goes on. On a CPU the batch size does not count: no bit depends on it."""
-    pre, is_cuda = classifier.spec.preprocessing, classifier.session.device.is_cuda
-    detector = classifier.detector
-    counted = next(iter(classifier.spec.figures), None)
-    faces = {"min_face": classifier.min_face, "max_faces": classifier.max_faces} if detector else {}
-    weighted = {"weighted": True} if truth is not None and truth.has_weights else {}
-    return {
-        "inputs": list(options.photos),
-        "model": {"file": classifier.model.path.name, "sha256": classifier.model.sha256},
-        "classes": {rule.name: rule.rule for rule in classifier.spec.classes},
-        "independent": classifier.spec.independent,
-        "counted": {"on": counted.on, "confusion": counted.confusion} if counted else None,
-        "face_model": {"file": detector.file.path.name, "sha256": detector.file.sha256} if detector else None,
-        "labels": {"source": truth.source, "sha256": truth.sha256, **weighted} if truth else None,
-        "options": {
-            "device": classifier.device,
-            "precision": classifier.spec.precision,
-            "batch_shape": [classifier.session.batch_size, pre.height, pre.width, 3] if is_cuda else None,
-            "confidence_threshold": classifier.threshold,
-            "split": options.split,
-            "limit": options.limit,
-            "shard": str(options.shard) if options.shard else None,
-            **faces,
-        },
-        "versions": classifier.versions,
-    }
 
 
 @dataclass

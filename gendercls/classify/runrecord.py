@@ -5,17 +5,52 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from gendercls.address import Address
 from gendercls.errors import OutputError
 from gendercls.modelfile import Precision
+
+if TYPE_CHECKING:
+    from gendercls.classify.classifier import Classifier
+    from gendercls.classify.distributed import Cluster
+    from gendercls.classify.options import ClassifyOptions
+    from gendercls.truth import TruthTable
 
 OUTCOME = "finished"
 """The record's key for what is known only in the end, and no part of what the run is."""
 
 UNFINISHED = "unfinished"
 """The record's key for which parts in a store are the run's, while it goes on."""
+
+
+def identity_of(options: ClassifyOptions, classifier: Classifier | Cluster, truth: TruthTable | None) -> dict[str, Any]:
+    """What must not change while a run goes on. On a CPU the batch size does not count: no bit depends on it."""
+    pre, is_cuda = classifier.spec.preprocessing, classifier.session.device.is_cuda
+    detector = classifier.detector
+    counted = next(iter(classifier.spec.figures), None)
+    faces = {"min_face": classifier.min_face, "max_faces": classifier.max_faces} if detector else {}
+    weighted = {"weighted": True} if truth is not None and truth.has_weights else {}
+    return {
+        "inputs": list(options.photos),
+        "model": {"file": classifier.model.path.name, "sha256": classifier.model.sha256},
+        "classes": {rule.name: rule.rule for rule in classifier.spec.classes},
+        "independent": classifier.spec.independent,
+        "counted": {"on": counted.on, "confusion": counted.confusion} if counted else None,
+        "face_model": {"file": detector.file.path.name, "sha256": detector.file.sha256} if detector else None,
+        "labels": {"source": truth.source, "sha256": truth.sha256, **weighted} if truth else None,
+        "options": {
+            "device": classifier.device,
+            "precision": classifier.spec.precision,
+            "batch_shape": [classifier.session.batch_size, pre.height, pre.width, 3] if is_cuda else None,
+            "confidence_threshold": classifier.threshold,
+            "split": options.split,
+            "limit": options.limit,
+            "shard": str(options.shard) if options.shard else None,
+            **faces,
+        },
+        "versions": classifier.versions,
+    }
 
 
 def record_bytes(content: dict[str, Any]) -> bytes:
