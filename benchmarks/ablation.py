@@ -22,8 +22,9 @@ from gendercls.labels.rules import DEFAULT_CLASSES
 from gendercls.train.data import prepare
 from gendercls.train.dataset import PhotoSet
 from gendercls.train.events import EpochMetrics
+from gendercls.train.initial import build_network
 from gendercls.train.loop import Training, begin, predict, restore_last, train_epochs
-from gendercls.train.network import Network, build_network
+from gendercls.train.network import Network
 from gendercls.train.recipe import Recipe, load_recipe
 
 GROUPS = {

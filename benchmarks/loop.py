@@ -27,8 +27,8 @@ from gendercls.train.cache import fill_cache, open_cache
 from gendercls.train.data import prepare
 from gendercls.train.dataset import EpochBatches, PhotoSet, training_loader
 from gendercls.train.events import Step
+from gendercls.train.initial import build_network
 from gendercls.train.loop import Training, TrainingState, begin, train_epochs
-from gendercls.train.network import build_network
 from gendercls.train.optimize import autocast, autocast_kind
 from gendercls.train.recipe import Recipe, load_recipe
 

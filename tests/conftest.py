@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import onnx
     from playwright.sync_api import Browser, Page
 
-    from gendercls.export.convert import CalibratedNetwork
     from gendercls.modelfile import ModelFile
+    from gendercls.train.network import CalibratedNetwork
     from gendercls.train.run import TrainOptions
 
 RunGendercls = Callable[..., subprocess.CompletedProcess[str]]
@@ -309,15 +309,14 @@ def small_run(small_options: Callable[..., TrainOptions], tmp_path_factory: pyte
 @pytest.fixture(scope="session")
 def small_export(small_run: Path) -> tuple[CalibratedNetwork, onnx.ModelProto, ModelFile]:
     """The network of `small_run`, its ONNX graph, and the model file of both. Do not change them; they are shared."""
-    from gendercls.export import run
     from gendercls.export.convert import to_onnx, with_spec
+    from gendercls.export.source import source_of
     from gendercls.modelfile import ModelFile
-    from gendercls.train.checkpoint import load_checkpoint
 
-    path = small_run / "best.pt"
-    calibrated, spec = run._assemble(path.with_name("model.onnx"), path, load_checkpoint(path))
-    graph = to_onnx(calibrated, spec.preprocessing.height, spec.preprocessing.width)
-    return calibrated, graph, ModelFile(path.with_name("model.onnx"), with_spec(graph, spec), "", spec)
+    source = source_of(small_run / "best.pt")
+    graph = to_onnx(source.calibrated, source.spec.preprocessing.height, source.spec.preprocessing.width)
+    file = ModelFile(small_run / "model.onnx", with_spec(graph, source.spec), "", source.spec)
+    return source.calibrated, graph, file
 
 
 @pytest.fixture(scope="session")

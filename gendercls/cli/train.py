@@ -92,11 +92,17 @@ def audit(classes: str | None, as_json: bool, **values: Any) -> None:
     trained.show_audit(result)
 
 
-@command(short_help="A checkpoint → an ONNX file, through a gate.")
+@command(short_help="A trained network → an ONNX file, through a gate.")
 @click.argument("run", type=PATH, required=False)
 @click.option("--out", type=PATH, help="The ONNX file to write.  [default: model.onnx in the run]")
 @click.option("--check", type=PATH, metavar="PHOTOS", help="Photos for the gate.  [default: the run's validation part]")
 @click.option("--labels", type=PATH, help="Labels of those photos: their accuracy is measured and kept.")
+@click.option(
+    "--calibrate",
+    type=PATH,
+    metavar="PHOTOS",
+    help="Photos, not those of the gate, that int8 learns its ranges from.  [default: the run's training part]",
+)
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
@@ -107,6 +113,9 @@ def audit(classes: str | None, as_json: bool, **values: Any) -> None:
 @everywhere
 def export(**values: Any) -> None:
     """Write the ONNX file of RUN (a run's folder or a checkpoint; the newest finished run in runs/ by default).
+
+    RUN may also be an fp32 ONNX file of gendercls, to make fp16 or int8 of it. Then name photos with --check, their
+    labels with --labels, and for int8 other photos with --calibrate.
 
     The file stays only if onnxruntime answers as PyTorch does on the same real photos.
     """

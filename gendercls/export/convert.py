@@ -13,28 +13,9 @@ from torchvision.models.inception import BasicConv2d
 
 from gendercls.modelfile import METADATA_KEY, Precision
 from gendercls.spec import ModelSpec
-from gendercls.train.network import Network
+from gendercls.train.network import CalibratedNetwork
 
 OPSET = 20
-
-
-class CalibratedNetwork(nn.Module):
-    """uint8 ``[N, H, W, 3]`` RGB → float ``[N, K]``: ``softmax(logits / T)``, or the sigmoid of independent ones."""
-
-    def __init__(self, network: Network, temperature: float, *, independent: bool = False) -> None:
-        super().__init__()
-        self.network = network
-        self.temperature = temperature
-        self.independent = independent
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.with_embedding(images)[0]
-
-    def with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The probabilities, and the features that the head saw, ``[N, D]``."""
-        embedding = self.network.embed(images)
-        logits = self.network.head(embedding) / self.temperature
-        return torch.sigmoid(logits) if self.independent else torch.softmax(logits, dim=1), embedding
 
 
 class _Outputs(nn.Module):
@@ -63,16 +44,16 @@ class FoldedConv(nn.Module):
         super().__init__()
         conv, norm = block.conv, block.bn
         scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-        weight, scale = conv.weight.detach().half(), scale.detach()
+        weight, scale = conv.weight.detach(), scale.detach()
         by_channel = scale.reshape(-1, 1, 1, 1)
         bias = (norm.bias - norm.running_mean * scale).detach()
         if precision == "fp32":
-            self.register_buffer("weight", weight)
+            self.register_buffer("weight", weight.half())
             self.register_buffer("scale", by_channel)
         else:
             # What is rounded further needs its weights as they are multiplied, and keeps none of these.
             kind = torch.float16 if precision == "fp16" else torch.float32
-            self.register_buffer("weight", (weight.float() * by_channel).to(kind))
+            self.register_buffer("weight", (weight * by_channel).to(kind))
             self.register_buffer("scale", None)
             bias = bias.to(kind)
         self.register_buffer("bias", bias)

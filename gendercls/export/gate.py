@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from gendercls.answers import Answers
 from gendercls.classify.session import Session
 from gendercls.errors import GateError, PhotoError
-from gendercls.export.convert import CalibratedNetwork
 from gendercls.images import to_array
 from gendercls.machine import available_cores
 from gendercls.sources import Photo
 from gendercls.spec import GateFigures
+from gendercls.train.network import CalibratedNetwork
 
 TOLERANCE = 1e-4
 """Of a probability, for fp32: the largest difference the gate lets pass."""

@@ -1,4 +1,4 @@
-"""A float graph → one that computes in 8 bits: a quarter of the weights, and two to three times the speed on a CPU.
+"""A float graph → one that computes in 8 bits: a quarter of the weights, and two to four times the speed on a CPU.
 
 Weights get 7 bits by output channel, activations 8 bits by the smallest and largest value that real photos give.
 Processors without VNNI add two products of U8S8 in 16 bits and saturate; with 7 bits of weight that cannot happen, so
@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from gendercls.export.pools import pools_as_convolutions
+
 CALIBRATION_PHOTOS = 400
 RECORD = {"weights": "7 bits by channel", "activations": "8 bits, min-max"}
-_OPERATORS = ["Conv", "Concat", "MaxPool", "AveragePool"]
+_OPERATORS = ["Conv", "Relu", "Concat", "MaxPool"]
+"""With Relu among them a convolution's 8 bits span what its Relu lets through, and need no rounding before it."""
 
 
 class _Batches(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime is not typed
@@ -44,7 +47,7 @@ def quantised(graph: onnx.ModelProto, batches: Iterable[NDArray[np.uint8]]) -> o
     try:
         with tempfile.TemporaryDirectory() as scratch:
             given, prepared, written = (Path(scratch) / f"{name}.onnx" for name in ("given", "prepared", "int8"))
-            onnx.save(graph, given)
+            onnx.save(pools_as_convolutions(graph), given)
             quant_pre_process(str(given), str(prepared), skip_symbolic_shape=True)
             quantize_static(
                 str(prepared),

@@ -6,7 +6,6 @@ a cache, which holds what decoding gives.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from gendercls.machine import available_cores
 from gendercls.train.augment import RandomView, decode_for_views
 from gendercls.train.cache import CachedPhotos
 from gendercls.train.recipe import Recipe
+from gendercls.train.workers import begun_deaf, leave_requests_to_main
 
 View = tuple[int, int]
 """(epoch, number of the photo): what a training photo's augmentation is drawn from."""
@@ -134,7 +134,7 @@ class PhotoLoader(DataLoader[Any]):
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             collate_fn=_collate,
-            worker_init_fn=_quiet_worker,
+            worker_init_fn=_begin_worker,
             # A loader draws a number for its workers; drawn from the network's own random state, a run that continues
             # within an epoch, and so opens its loader once more, would go on with other dropouts.
             generator=torch.Generator(),
@@ -142,7 +142,9 @@ class PhotoLoader(DataLoader[Any]):
         )
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # torch promises its own class; a loop needs none
-        for batch in super().__iter__():
+        with begun_deaf():
+            batches = super().__iter__()
+        for batch in batches:
             if isinstance(batch, PhotoError):
                 raise batch
             yield batch
@@ -195,7 +197,6 @@ def _naming(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _quiet_worker(_: int) -> None:
-    """Ctrl-C is for the main process, which saves; a worker needs one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin_worker(_: int) -> None:
+    leave_requests_to_main()
     torch.set_num_threads(1)

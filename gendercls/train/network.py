@@ -1,19 +1,11 @@
-"""Inception-v3 with a composed head, and where its weights begin."""
+"""Inception-v3 with a composed head."""
 
 from __future__ import annotations
 
-import sys
-from contextlib import redirect_stdout
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torchvision.models import Inception_V3_Weights, inception_v3
+from torchvision.models import inception_v3
 
-from gendercls.errors import ModelError
-from gendercls.train.checkpoint import is_checkpoint, load_tensors, sha256_of
 from gendercls.train.parallel import WholeBatchDropout
 
 FEATURES = 2048
@@ -47,106 +39,20 @@ class Network(nn.Module):
         return features
 
 
-@dataclass(frozen=True, slots=True)
-class InitialWeights:
-    """Where a run's weights began. name: for people; digest: SHA-256 of the file; not_loaded: keys left at random."""
+class CalibratedNetwork(nn.Module):
+    """uint8 ``[N, H, W, 3]`` RGB → float ``[N, K]``: ``softmax(logits / T)``, or the sigmoid of independent ones."""
 
-    name: str
-    digest: str
-    input_range: tuple[float, float]
-    not_loaded: tuple[str, ...]
+    def __init__(self, network: Network, temperature: float, *, independent: bool = False) -> None:
+        super().__init__()
+        self.network = network
+        self.temperature = temperature
+        self.independent = independent
 
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "sha256": self.digest,
-            "input_range": list(self.input_range),
-            "not_loaded": list(self.not_loaded),
-        }
+    def forward(self, images: Tensor) -> Tensor:
+        return self.with_embedding(images)[0]
 
-
-def build_network(
-    classes: int, *, init: str, dropout: float, input_range: tuple[float, float]
-) -> tuple[Network, InitialWeights]:
-    """A network whose weights begin at ``imagenet``, ``none`` (random) or a file.
-
-    Args:
-        classes: K, two or more.
-        init: ``imagenet``, ``none`` or a path to a state dict with torchvision's names or to a checkpoint of ours.
-        dropout: before the head, 0 to 1.
-        input_range: what a bare state dict expects of a photo's values; ImageNet weights and our own
-            checkpoints know theirs.
-
-    Raises:
-        ModelError: the file is missing, is no state dict, or fits nothing.
-    """
-    if init == "none":
-        network = Network(classes, dropout=dropout, input_range=input_range, fresh=True)
-        return network, InitialWeights("random", "", input_range, ())
-    if init == "imagenet":
-        state, name, digest, input_range = (
-            _imagenet(),
-            "torchvision Inception_V3_Weights.IMAGENET1K_V1",
-            "",
-            (-1.0, 1.0),
-        )
-    else:
-        path = Path(init)
-        content, name, digest = load_tensors(path), path.name, sha256_of(path)
-        state = content
-        if is_checkpoint(content) and isinstance(content.get("weights"), dict):
-            state, input_range = content["weights"], _input_range(content, init)
-    network = Network(classes, dropout=dropout, input_range=input_range)
-    return network, InitialWeights(name, digest, input_range, _load(network, state, init))
-
-
-def _input_range(checkpoint: dict[str, Any], where: str) -> tuple[float, float]:
-    try:
-        low, high = map(float, checkpoint["input_range"])
-    except (LookupError, TypeError, ValueError, RuntimeError, OverflowError):
-        raise ModelError(
-            "the checkpoint does not say which values its network expects of a photo",
-            where=where,
-            do="give a checkpoint as gendercls train wrote it",
-        ) from None
-    return low, high
-
-
-def _imagenet() -> dict[str, Tensor]:
-    weights = Inception_V3_Weights.IMAGENET1K_V1
-    try:
-        with redirect_stdout(sys.stderr):  # torch announces a download on stdout, which is for data
-            return dict(weights.get_state_dict(progress=False, check_hash=True, weights_only=True))
-    except OSError as error:  # URLError is one
-        problem = f"are not here and cannot be fetched: {getattr(error, 'reason', error)}"
-    except Exception:  # on bytes that are no weights torch raises a dozen kinds with no common base
-        problem = "are damaged: the file there is not the one that was published"
-    raise ModelError(
-        f"ImageNet's weights {problem}",
-        where=str(Path(torch.hub.get_dir()) / "checkpoints"),
-        do=f"fetch {weights.url} elsewhere and put it into that folder under the same name",
-    )
-
-
-def _load(network: Network, state: dict[str, Any], where: str) -> tuple[str, ...]:
-    """Take over what fits by name and shape; the rest keeps its random start and is told."""
-    own = network.state_dict()
-    renamed = {
-        key if str(key).startswith(("backbone.", "head.")) else f"backbone.{key}": value for key, value in state.items()
-    }
-    taken = {
-        key: value.float()
-        for key, value in renamed.items()
-        if key in own and isinstance(value, Tensor) and value.shape == own[key].shape
-    }
-    backbone = [key for key in own if key.startswith("backbone.") and not key.endswith("num_batches_tracked")]
-    absent = tuple(key for key in backbone if key not in taken)
-    if len(absent) > len(backbone) // 2:
-        raise ModelError(
-            f"{len(absent):,} of the network's {len(backbone):,} tensors are not in the file",
-            where=where,
-            do="give an Inception-v3 state dict with torchvision's names, or a checkpoint made by gendercls train",
-        )
-    network.load_state_dict(taken, strict=False)
-    head = () if "head.weight" in taken else ("head.weight", "head.bias")
-    return absent + head
+    def with_embedding(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The probabilities, and the features that the head saw, ``[N, D]``."""
+        embedding = self.network.embed(images)
+        logits = self.network.head(embedding) / self.temperature
+        return torch.sigmoid(logits) if self.independent else torch.softmax(logits, dim=1), embedding

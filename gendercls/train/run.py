@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gendercls.answers import answers_for
 from gendercls.errors import GenderclsError, LabelError, RecipeError, UsageError
@@ -19,17 +20,21 @@ from gendercls.labels.splits import PARTS, SplitMode
 from gendercls.train.cache import Form, check_cache_folder, fill_cache, open_cache
 from gendercls.train.checkpoint import FORMAT, save_tensors
 from gendercls.train.data import Classes, PreparedData, prepare, split_rows
-from gendercls.train.dataset import PhotoSet
+from gendercls.train.dataset import PhotoSet, evaluation_loader
 from gendercls.train.device import choose_device
 from gendercls.train.events import EpochMetrics, Report
 from gendercls.train.folder import check_run_folder, write_metrics, write_run_files
+from gendercls.train.initial import InitialWeights, build_network
 from gendercls.train.loop import Training, begin, restore_last, train_epochs
-from gendercls.train.network import InitialWeights, Network, build_network
+from gendercls.train.network import Network
 from gendercls.train.optimize import autocast_kind
 from gendercls.train.parallel import Ranks, joined
 from gendercls.train.recipe import Recipe
 from gendercls.train.result import TrainingResult, finish
 from gendercls.train.tensorboard import event_writer
+from gendercls.train.unfold import measure_norms
+
+_MEASURED_PHOTOS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,8 @@ def _train(
     record = _record(options, data, initial)
     ranks.share(lambda: write_run_files(options.out, recipe.to_dict(), record, split_rows(data), options.resume))
     _tell_start(options, initial, device, ranks, report)
+    if initial.is_folded:
+        measure_norms(network, _some_batches(data.photos("train"), recipe))
     state = begin(network, recipe, device)
     if options.resume:
         restore_last(state, options.out / "last.pt", report)
@@ -124,6 +131,12 @@ def _train(
     train_epochs(state, training)
     ranks.gather(None)  # best.pt is there once the leading process is
     return finish(options.out, data, photos, state.average, recipe, ranks, report)
+
+
+def _some_batches(photos: PhotoSet, recipe: Recipe) -> Iterator[Tensor]:
+    """A few hundred photos, evenly from the first to the last."""
+    some = photos.share(0, max(1, len(photos) // _MEASURED_PHOTOS))
+    return (images for images, _ in evaluation_loader(some, recipe.preprocessing(), recipe.workers))
 
 
 def _photos(

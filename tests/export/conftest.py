@@ -8,8 +8,8 @@ import onnx
 import pytest
 
 if TYPE_CHECKING:
-    from gendercls.export.convert import CalibratedNetwork
     from gendercls.modelfile import ModelFile
+    from gendercls.train.network import CalibratedNetwork
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from gendercls.classify.session import Session
-from gendercls.export.convert import CalibratedNetwork, to_onnx
+from gendercls.export.convert import to_onnx
 from gendercls.modelfile import ModelFile, scan_onnx
-from gendercls.train.network import Network
+from gendercls.train.network import CalibratedNetwork, Network
 
 Small = tuple[CalibratedNetwork, onnx.ModelProto, ModelFile]
 

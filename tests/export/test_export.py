@@ -16,12 +16,12 @@ from onnx import numpy_helper
 
 from gendercls.cli import main
 from gendercls.errors import GateError, GenderclsError, ModelError
-from gendercls.export.convert import CalibratedNetwork
 from gendercls.export.run import ExportOptions, ExportResult, export
 from gendercls.modelfile import ModelFile, read_model_file
 from gendercls.spec import FORMAT, Figure
 from gendercls.stats import wilson
 from gendercls.train.checkpoint import load_checkpoint, save_tensors, sha256_of
+from gendercls.train.network import CalibratedNetwork
 
 Small = tuple[CalibratedNetwork, onnx.ModelProto, ModelFile]
 
@@ -72,7 +72,7 @@ def test_the_self_test_is_what_pytorch_answers(converted: onnx.ModelProto, small
     """The probabilities that the self-test's images must give are PyTorch's own."""
     spec = run_export(small_run, tmp_path / "model.onnx")[0].spec
     checkpoint = load_checkpoint(small_run / "best.pt")
-    from gendercls.export.run import _calibrated
+    from gendercls.export.source import _calibrated
 
     images = torch.from_numpy(spec.self_test.images(spec.preprocessing))
     with torch.inference_mode():
@@ -268,7 +268,7 @@ def test_a_checkpoint_that_asks_for_too_much_is_refused(
     """Photos larger than any recipe allows, and more classes than it has outputs, before memory is taken for them."""
     content = load_checkpoint(small_run / "best.pt")
     spoil(content)
-    monkeypatch.setattr("gendercls.export.run.load_checkpoint", lambda path: content)
+    monkeypatch.setattr("gendercls.export.source.load_checkpoint", lambda path: content)
     classes, pixels = len(content["classes"]), content["recipe"]["size"]
     assert refusal(small_run, tmp_path / "m.onnx")[1].startswith(
         f"the checkpoint is not complete: it has {classes} classes, 2 outputs and photos of {pixels} pixels\n"

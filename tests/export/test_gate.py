@@ -14,12 +14,13 @@ from onnx import numpy_helper
 from gendercls.answers import answers_for
 from gendercls.classify.session import Session
 from gendercls.errors import GateError, PhotoError
-from gendercls.export.convert import CalibratedNetwork, with_spec
+from gendercls.export.convert import with_spec
 from gendercls.export.gate import TOLERANCE, Parity, run_both
 from gendercls.images import to_array
 from gendercls.modelfile import ModelFile
 from gendercls.sources import Listing, Photo
 from gendercls.spec import GateFigures
+from gendercls.train.network import CalibratedNetwork
 
 Small = tuple[CalibratedNetwork, onnx.ModelProto, ModelFile]
 FAULT = "  do:    this is a fault of the exporter or of onnxruntime: try other versions of torch and onnxruntime"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from gendercls.answers import answers_for
 from gendercls.classify.session import Session
-from gendercls.errors import GateError, UsageError
+from gendercls.errors import GateError, OutputError, UsageError
 from gendercls.export import run as export_run
 from gendercls.export.gate import Parity
 from gendercls.export.losses import Loss, check_losses, losses
@@ -38,11 +39,15 @@ def exported(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 def test_the_file_computes_in_eight_bits(exported: tuple[ExportResult, ModelFile, list[str]]) -> None:
-    """A quarter of the floats' size, every convolution between integers, weights of no more than 7 bits."""
+    """A quarter of the floats' size, every convolution between integers, weights of no more than 7 bits.
+
+    Nothing is left that onnxruntime computes slowly: average pools, or values that are rounded before a Relu.
+    """
     result, model, _ = exported
     graph = onnx.load_from_string(model.data).graph
     kinds = Counter(node.op_type for node in graph.node)
     assert kinds["QuantizeLinear"] > kinds["Conv"] > 90
+    assert (kinds["AveragePool"], kinds["Relu"]) == (0, 0)
     weights = [onnx.numpy_helper.to_array(t) for t in graph.initializer if t.data_type == onnx.TensorProto.INT8]
     convolutions = [weight for weight in weights if weight.ndim == 4]
     assert len(convolutions) == kinds["Conv"]
@@ -206,5 +211,84 @@ def test_without_the_runs_training_photos_there_is_no_int8(small_run: Path, smal
         export(options, lambda line: None)
     assert str(caught.value) == (
         f"int8 needs real photos, and the run's own are not here\n  where: {tmp_path / 'split.csv'}\n"
-        "  do:    put them back where the run found them, or export with --precision fp32"
+        "  do:    name some with --calibrate PHOTOS"
     )
+
+
+def test_a_model_file_is_exported_in_sixteen_bits(
+    small_run: Path, small_export: tuple[Any, Any, ModelFile], small_data: Path, tmp_path: Path
+) -> None:
+    """As the run it came from would be, under its own name, with what was measured on the float file left behind."""
+    path, of_run = tmp_path / "small.onnx", tmp_path / "run.fp16.onnx"
+    path.write_bytes(small_export[2].data)
+    labels = small_data / "labels.csv"
+    result = export(ExportOptions(path, None, small_data, labels, "fp16"), lambda line: None)
+    export(ExportOptions(small_run, of_run, small_data, labels, "fp16"), lambda line: None)
+    assert (result.out, result.spec.name) == (tmp_path / "small.fp16.onnx", "small")
+    found, expected = read_model_file(result.out).spec, read_model_file(of_run).spec
+    assert found.provenance["model_sha256"] == read_model_file(path).sha256
+    assert found.provenance["checkpoint_sha256"] == expected.provenance["checkpoint_sha256"]
+    assert [figure.on for figure in found.figures] == [figure.on for figure in expected.figures]
+    np.testing.assert_allclose(found.self_test.probabilities, expected.self_test.probabilities, atol=2e-3)
+
+
+def test_int8_may_learn_its_ranges_from_named_photos(
+    small_export: tuple[Any, Any, ModelFile], small_data: Path, tmp_path: Path
+) -> None:
+    """Of a model file there are no others: the file says how many there were."""
+    path = tmp_path / "small.onnx"
+    path.write_bytes(small_export[2].data)
+    options = ExportOptions(path, None, small_data, small_data / "labels.csv", "int8", calibrate=small_data)
+    spec = export(options, lambda line: None).spec
+    assert (spec.precision, spec.provenance["quantisation"]["calibration_photos"]) == ("int8", 48)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "cat.jpg").write_bytes(b"no photo")
+    with pytest.raises(UsageError) as caught:
+        export(replace(options, calibrate=tmp_path / "none"), lambda line: None)
+    assert str(caught.value) == (
+        "int8 needs real photos, and none of those given can be read\n  where: 1 files tried\n"
+        "  do:    name some with --calibrate PHOTOS"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "do"),
+    [
+        ({"precision": "fp32"}, "a model file is no run to export", "add --precision fp16 or int8"),
+        (
+            {"precision": "fp16", "check": None},
+            "the gate needs real photos, and a model file does not say where its run's lie",
+            "name some with --check PHOTOS",
+        ),
+        (
+            {"precision": "int8"},
+            "int8 needs real photos, and a model file does not say where its run's lie",
+            "name some with --calibrate PHOTOS",
+        ),
+        (
+            {"precision": "fp16", "calibrate": Path("more")},
+            "fp16 learns nothing from photos",
+            "leave it out, or export with --precision int8",
+        ),
+        ({"precision": "int8", "out": True}, "what is exported would be written over", "choose another --out"),
+    ],
+)
+def test_what_makes_no_sense_of_a_model_file_is_refused(
+    small_export: tuple[Any, Any, ModelFile],
+    small_data: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    what: str,
+    do: str,
+) -> None:
+    """Each with the option that is missing or in the way, and the file stays as it is."""
+    path = tmp_path / "small.onnx"
+    path.write_bytes(small_export[2].data)
+    if changes.get("out"):
+        changes = {**changes, "out": path}
+    options = {"run": path, "out": None, "check": small_data, "labels": small_data / "labels.csv", **changes}
+    with pytest.raises((UsageError, OutputError)) as caught:
+        export(ExportOptions(**options), lambda line: None)
+    assert (caught.value.what, caught.value.do) == (what, do)
+    assert path.read_bytes() == small_export[2].data
+    assert list(tmp_path.iterdir()) == [path]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from gendercls.errors import ModelError
 from gendercls.train.checkpoint import FORMAT, sha256_of
-from gendercls.train.network import InitialWeights, Network, build_network
+from gendercls.train.initial import InitialWeights, build_network
+from gendercls.train.network import Network
 
 IMAGENET_FILE = "inception_v3_google-0cc3c7bd.pth"
 HEAD = ("head.weight", "head.bias")

@@ -389,3 +389,24 @@ def test_ctrl_c_saves_and_says_how_to_continue(
     assert all(torch.equal(value, right[key]) for key, value in left.items())
     with (out / "split.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 48
+
+
+def test_sigterm_to_all_processes_saves(small_data: Path, small_weights: Path, tmp_path: Path) -> None:
+    """As ``scancel`` and ``systemctl stop`` send it: the workers have it too, and leave it to the run."""
+    out = tmp_path / "run"
+    typed = ["train", str(small_data), "--out", str(out), "--init", str(small_weights), "--device", "cpu"]
+    for change in ("size=75", "epochs=50", "batch_size=8", "workers=2"):
+        typed += ["--set", change]
+    command = subprocess.Popen([sys.executable, "-m", "gendercls", *typed], stderr=subprocess.PIPE, text=True)
+    with command:
+        children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
+        assert command.stderr is not None
+        next(line for line in command.stderr if line.startswith("device: "))
+        while command.poll() is None and len(workers := children.read_text().split()) < 2:
+            pass
+        for process in (*workers, command.pid):  # the workers first, so that one that died of it would be seen
+            os.kill(int(process), signal.SIGTERM)
+        said = command.stderr.read()
+    assert command.returncode == 130
+    assert re.match(r"Error: interrupted in epoch \d+, step \d of 4; the state is saved\n", said), said
+    assert (out / "last.pt").exists()

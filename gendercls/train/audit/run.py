@@ -25,7 +25,8 @@ from gendercls.train.audit.sheet import sheet
 from gendercls.train.audit.suspects import LabelErrors, find_suspects
 from gendercls.train.data import Classes, class_targets
 from gendercls.train.device import choose_device
-from gendercls.train.network import Network, build_network
+from gendercls.train.initial import build_network
+from gendercls.train.network import Network
 from gendercls.train.recipe import Recipe, load_recipe
 from gendercls.wholefile import write_whole
 

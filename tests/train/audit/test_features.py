@@ -12,7 +12,7 @@ from PIL import Image
 from gendercls.errors import PhotoError
 from gendercls.images import Preprocessing, to_array
 from gendercls.train.audit.features import FeatureProgress, pooled_features, two_views
-from gendercls.train.network import build_network
+from gendercls.train.initial import build_network
 from gendercls.train.recipe import load_recipe
 
 PREPROCESSING = Preprocessing("crop", 128, 128, "bicubic", 0.25)
