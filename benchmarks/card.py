@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageStat
 
 from gendercls.labels import read_labels
@@ -164,7 +165,7 @@ def tables(
     yield "| photos | right | accuracy | 95 % interval |"
     yield "| --- | ---: | ---: | ---: |"
     yield from (overall(name, photos) for name, photos in sets)
-    yield from calibration(model, ((TEST, test), ("CelebA, whole frames", celeba)))
+    yield from calibration(model, (sets[0], sets[2], ("CelebA, whole frames", celeba)))
     yield from by_group("race (FairFace's words)", "race", sorted({photo.race for photo in fairface}), test, fairface)
     yield from by_group("age (FairFace's words)", "age", AGES, test, fairface)
     yield from by_group("label", "truth", CLASSES, test, fairface)
@@ -179,18 +180,28 @@ def tables(
 def calibration(model: ModelFile, sets: Sequence[tuple[str, list[Scored]]]) -> Iterator[str]:
     promises = [row for row in model.spec.thresholds if row.wanted_error in PROMISES]
     heads = (f"wrong with `--max-error {row.wanted_error:g}`, of the answered" for row in promises)
-    yield f"\n| photos | accuracy | mean confidence | calibration error (15 bins) | {' | '.join(heads)} |"
-    yield f"| --- |{' ---: |' * (3 + len(promises))}"
+    error = "calibration error (15 bins) | by chance alone, 95 %"
+    yield f"\n| photos | accuracy | mean confidence | {error} | {' | '.join(heads)} |"
+    yield f"| --- |{' ---: |' * (4 + len(promises))}"
     for name, photos in sets:
         confidence = np.array([photo.confidence for photo in photos])
         right = np.array([photo.is_right for photo in photos])
         cells = [f"{100 * right.mean():.2f} %", f"{100 * confidence.mean():.2f} %"]
         cells.append(f"{calibration_error(reliability(confidence, right)):.4f}")
+        cells.append("{:.4f}–{:.4f}".format(*error_by_chance(confidence)))
         for row in promises:
             answered = confidence >= row.confidence
             wrong = wilson(int((~right[answered]).sum()), int(answered.sum()))
             cells.append(f"{percent(wrong, 2)} of {100 * answered.mean():.1f} %")
         yield f"| {name} | {' | '.join(cells)} |"
+
+
+def error_by_chance(confidence: NDArray[np.floating]) -> tuple[float, float]:
+    """Where 95 % of calibration errors would lie if each answer were right as often as it is sure."""
+    random = np.random.default_rng(0)
+    draws = (random.random(len(confidence)) < confidence for _ in range(2_000))
+    low, high = np.quantile([calibration_error(reliability(confidence, right)) for right in draws], [0.025, 0.975])
+    return float(low), float(high)
 
 
 def overall(name: str, photos: Sequence[Scored]) -> str:

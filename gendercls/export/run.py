@@ -20,7 +20,7 @@ from gendercls.export.losses import Loss, check_losses, losses
 from gendercls.export.photos import Truth, truth_of
 from gendercls.export.quantise import CALIBRATION_PHOTOS, RECORD, quantised
 from gendercls.export.source import BY_ONNXRUNTIME, SELF_TEST_TOLERANCE, Report, Source, find_source, rows_of, source_of
-from gendercls.images import to_array
+from gendercls.images import Preprocessing, to_array
 from gendercls.modelfile import ModelFile, Precision, read_model_file
 from gendercls.sources import Listing, Photo
 from gendercls.spec import Figure, GateFigures, ModelSpec
@@ -88,11 +88,11 @@ def export(options: ExportOptions, report: Report) -> ExportResult:
         spec = replace(spec, name=_plain_stem(out))
     report(f"licence of the data: {spec.provenance.get('data_licence', 'not stated')}")
     photos, label_file = _check_photos(options, source)
-    calibration_photos = _calibration_photos(options, source) if options.precision == "int8" else []
+    seen = _readable(_calibration_photos(options, source), spec.preprocessing) if options.precision == "int8" else []
     report("converting")
     graph = to_onnx(calibrated, spec.preprocessing.height, spec.preprocessing.width, options.precision)
     if options.precision == "int8":
-        graph, spec = _int8(graph, spec, calibration_photos)
+        graph, spec = _int8(graph, spec, seen)
     if options.precision != "fp32":
         spec = _rounded(graph, spec, options.precision)
     draft = ModelFile(out, with_spec(graph, spec), "", spec)
@@ -130,20 +130,27 @@ def _plain_stem(out: Path) -> str:
     return out.stem.removesuffix(".int8").removesuffix(".fp16")
 
 
-def _int8(graph: onnx.ModelProto, spec: ModelSpec, photos: list[Photo]) -> tuple[onnx.ModelProto, ModelSpec]:
-    """The graph in 8 bits, and the contract with how it came to be. Photos that cannot be read are left out."""
+def _readable(photos: list[Photo], pre: Preprocessing) -> list[NDArray[np.uint8]]:
+    """Those that can be read, as a model of that preprocessing sees them. Raises UsageError where there is none."""
     arrays: list[NDArray[np.uint8]] = []
     for photo in photos:
         with suppress(PhotoError):
-            arrays.append(to_array(photo.read(), spec.preprocessing, name=photo.key))
+            arrays.append(to_array(photo.read(), pre, name=photo.key))
     if not arrays:
         raise UsageError(
             "int8 needs real photos, and none of those given can be read",
-            where=f"{len(photos):,} files tried",
+            where=f"{len(photos):,} tried",
             do="name some with --calibrate PHOTOS",
         )
-    provenance = {**spec.provenance, "quantisation": {**RECORD, "calibration_photos": len(arrays)}}
-    batches = (np.stack(arrays[n : n + 8]) for n in range(0, len(arrays), 8))
+    return arrays
+
+
+def _int8(
+    graph: onnx.ModelProto, spec: ModelSpec, photos: list[NDArray[np.uint8]]
+) -> tuple[onnx.ModelProto, ModelSpec]:
+    """The graph in 8 bits, and the contract with how it came to be."""
+    provenance = {**spec.provenance, "quantisation": {**RECORD, "calibration_photos": len(photos)}}
+    batches = (np.stack(photos[n : n + 8]) for n in range(0, len(photos), 8))
     return quantised(graph, batches), replace(spec, provenance=provenance)
 
 

@@ -76,13 +76,21 @@ def test_it_answers_much_as_the_float_network(
     assert 0 < float(np.abs(float_side - int8_side).max()) < 0.1
 
 
+@pytest.fixture(scope="module")
+def of_sixteen_bits(
+    small_run: Path, small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ExportResult, ModelFile]:
+    """A small network in fp16, as its run gives it."""
+    out = tmp_path_factory.mktemp("fp16") / "small.fp16.onnx"
+    options = ExportOptions(small_run, out, small_data, small_data / "labels.csv", "fp16")
+    return export(options, lambda line: None), read_model_file(out)
+
+
 def test_the_file_computes_in_floats_of_sixteen_bits(
-    small_run: Path, small_export: tuple[Any, Any, ModelFile], tmp_path: Path
+    of_sixteen_bits: tuple[ExportResult, ModelFile], small_export: tuple[Any, Any, ModelFile]
 ) -> None:
     """Of fp16: every convolution, between the same inputs and outputs; checked and counted as int8 is."""
-    said: list[str] = []
-    result = export(ExportOptions(small_run, tmp_path / "small.fp16.onnx", None, None, "fp16"), said.append)
-    model = read_model_file(result.out)
+    result, model = of_sixteen_bits
     graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(model.data)).graph
     kinds = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
@@ -91,7 +99,7 @@ def test_the_file_computes_in_floats_of_sixteen_bits(
     puts = [put.type.tensor_type.elem_type for put in (*graph.input, *graph.output)]
     assert puts == [onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT]
     assert (model.spec.name, model.spec.precision, model.spec.self_test.tolerance) == ("small", "fp16", 0.02)
-    assert [loss.lost.total for loss in result.losses] == [8, 4, 4]
+    assert [loss.lost.total for loss in result.losses] == [48, 24, 24]
     images = np.random.default_rng(3).integers(0, 256, (8, 75, 75, 3)).astype(np.uint8)
     float_side, half_side = (Session(side, device="cpu").run(images) for side in (small_export[2], model))
     assert 0 < float(np.abs(float_side - half_side).max()) < 0.01
@@ -216,16 +224,17 @@ def test_without_the_runs_training_photos_there_is_no_int8(small_run: Path, smal
 
 
 def test_a_model_file_is_exported_in_sixteen_bits(
-    small_run: Path, small_export: tuple[Any, Any, ModelFile], small_data: Path, tmp_path: Path
+    of_sixteen_bits: tuple[ExportResult, ModelFile],
+    small_export: tuple[Any, Any, ModelFile],
+    small_data: Path,
+    tmp_path: Path,
 ) -> None:
     """As the run it came from would be, under its own name, with what was measured on the float file left behind."""
-    path, of_run = tmp_path / "small.onnx", tmp_path / "run.fp16.onnx"
+    path = tmp_path / "small.onnx"
     path.write_bytes(small_export[2].data)
-    labels = small_data / "labels.csv"
-    result = export(ExportOptions(path, None, small_data, labels, "fp16"), lambda line: None)
-    export(ExportOptions(small_run, of_run, small_data, labels, "fp16"), lambda line: None)
+    result = export(ExportOptions(path, None, small_data, small_data / "labels.csv", "fp16"), lambda line: None)
     assert (result.out, result.spec.name) == (tmp_path / "small.fp16.onnx", "small")
-    found, expected = read_model_file(result.out).spec, read_model_file(of_run).spec
+    found, expected = read_model_file(result.out).spec, of_sixteen_bits[1].spec
     assert found.provenance["model_sha256"] == read_model_file(path).sha256
     assert found.provenance["checkpoint_sha256"] == expected.provenance["checkpoint_sha256"]
     assert [figure.on for figure in found.figures] == [figure.on for figure in expected.figures]
@@ -246,7 +255,7 @@ def test_int8_may_learn_its_ranges_from_named_photos(
     with pytest.raises(UsageError) as caught:
         export(replace(options, calibrate=tmp_path / "none"), lambda line: None)
     assert str(caught.value) == (
-        "int8 needs real photos, and none of those given can be read\n  where: 1 files tried\n"
+        "int8 needs real photos, and none of those given can be read\n  where: 1 tried\n"
         "  do:    name some with --calibrate PHOTOS"
     )
 
