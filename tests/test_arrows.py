@@ -19,10 +19,11 @@ PACKAGE = Path(gendercls.__file__).parent
 VERBS = {"classify", "train", "export", "report", "doctor"}
 SURFACE = {"cli", "console", "__main__", "__init__"}
 # Verbs do not call each other, with two exceptions: export's gate and doctor run a session; and export, on the torch
-# side too, reads the checkpoints that train writes.
+# side too, reads the checkpoints that train writes, and what it made of them.
 EXCEPTIONS = {
-    "export.gate": {"classify.session"},
-    "export.run": {"classify.session", "train.checkpoint", "train.network"},
+    "export.gate": {"classify.session", "train.network"},
+    "export.run": {"classify.session"},
+    "export.source": {"train.checkpoint", "train.network", "train.unfold"},
     "export.convert": {"train.network"},
     "doctor": {"classify.provider", "classify.session"},
     # To tell a step from an epoch among what training reports, and scores of classes from those of attributes.

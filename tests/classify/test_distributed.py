@@ -403,8 +403,10 @@ def test_a_local_cluster_comes_and_goes(photos: Path, tmp_path: Path) -> None:
         while rows_in(out) < 10:
             assert process.poll() is None
             time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGSTOP)  # lest it is done by the time that its addresses are found
         addresses = listening(process.pid)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        os.killpg(process.pid, signal.SIGCONT)
         said, complained = process.communicate()
     assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
     assert (process.returncode, said) == (130, "")
