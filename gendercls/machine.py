@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 from collections.abc import Callable
@@ -33,10 +34,25 @@ def begun(work: Callable[[], T], name: str) -> Future[T]:
 
 @cache
 def has_fast_int8() -> bool:
-    """Whether a network is faster in 8 bits here, where the system tells: by 1.5 with AVX2, by 2.3 with VNNI."""
+    """Whether a network is faster in 8 bits here, where the system tells: 1.8 times with AVX2, more with VNNI."""
     try:
         facts = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
     flags = next((line for line in facts.splitlines() if line.startswith("flags")), "").split()
     return "avx2" in flags
+
+
+@cache
+def has_nvidia_driver() -> bool:
+    """Whether the driver's library is here; without it there is no CUDA, and onnxruntime need not be asked."""
+    try:
+        nvidia_driver()
+    except OSError:
+        return False
+    return True
+
+
+def nvidia_driver() -> ctypes.CDLL:
+    """The NVIDIA driver's library. Raises OSError where there is none."""
+    return ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")

@@ -1,17 +1,23 @@
-"""Opening a run's model: which one, and in a thread while the rest of the program is loaded."""
+"""Opening a run's model: which one, and in threads while the rest of the program is loaded.
+
+Nothing heavy is loaded with this file, so that a model can be read while onnxruntime is.
+"""
 
 from __future__ import annotations
 
 import os
 from concurrent.futures import Future
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gendercls.address import part_of
 from gendercls.classify.options import ClassifyOptions
-from gendercls.classify.session import Session, runs_on_cuda
 from gendercls.guard import Watch
-from gendercls.machine import begun, has_fast_int8
+from gendercls.machine import begun, has_fast_int8, has_nvidia_driver
 from gendercls.modelfile import OnnxFile, Precision, read_onnx, shipped_model, shipped_models
+
+if TYPE_CHECKING:
+    from gendercls.classify.session import Session
 
 
 def chosen_model(path: str | os.PathLike[str] | None, precision: Precision | None, device: str) -> OnnxFile:
@@ -30,11 +36,14 @@ def open_ahead(options: ClassifyOptions, watch: Watch) -> Future[Session] | None
     if os.path.exists(part_of(options.out)) and not begins_anew:
         return None
 
+    watch.open()
+    model = begun(lambda: chosen_model(options.model, options.precision, options.device), "reading")
+
+    from gendercls.classify.session import Session  # onnxruntime, which takes longer than to read the file
+
     def opened() -> Session:
-        watch.open()
         try:
-            model = chosen_model(options.model, options.precision, options.device)
-            return Session(model, device=options.device, batch_size=options.batch_size)
+            return Session(model.result(), device=options.device, batch_size=options.batch_size)
         finally:
             watch.rest()
 
@@ -43,4 +52,11 @@ def open_ahead(options: ClassifyOptions, watch: Watch) -> Future[Session] | None
 
 def _fastest_precision(device: str) -> Precision:
     """int8 where there is such a model and a processor made for it; a GPU computes in floats."""
-    return "int8" if has_fast_int8() and "int8" in shipped_models() and not runs_on_cuda(device) else "fp32"
+    if not has_fast_int8() or "int8" not in shipped_models():
+        return "fp32"
+    if device == "cpu" or (device == "auto" and not has_nvidia_driver()):
+        return "int8"
+
+    from gendercls.classify.session import runs_on_cuda
+
+    return "fp32" if runs_on_cuda(device) else "int8"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import onnxruntime as ort
+
+from gendercls.machine import nvidia_driver
 
 CUDA = "CUDAExecutionProvider"
 SILENT = 4  # onnxruntime writes to stderr by itself; what it says is in the exception too
@@ -19,7 +20,7 @@ def why_no_cuda() -> str:
     if CUDA not in ort.get_available_providers():
         return "this onnxruntime is built without CUDA: pip install onnxruntime-gpu"
     try:
-        driver = _driver()
+        driver = nvidia_driver()
     except OSError:
         return "the NVIDIA driver is not installed (libcuda.so.1)"
     count = ctypes.c_int(0)
@@ -72,7 +73,7 @@ def free_memory(gpu: int) -> int | None:
     Source: NVIDIA, CUDA Driver API, primary context management and cuMemGetInfo.
     """
     try:
-        driver = _driver()
+        driver = nvidia_driver()
     except OSError:
         return None
     device, context, free, total = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
@@ -88,11 +89,6 @@ def free_memory(gpu: int) -> int | None:
     finally:
         driver.cuDevicePrimaryCtxRelease_v2(device)
     return free.value if found else None
-
-
-def _driver() -> ctypes.CDLL:
-    """The NVIDIA driver's library. Raises OSError where there is none."""
-    return ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
 
 
 @contextmanager

@@ -271,7 +271,7 @@ class Driver:
 def test_free_memory_is_asked_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the GPU is let go of again."""
     driver = Driver()
-    monkeypatch.setattr(provider, "_driver", lambda: driver)
+    monkeypatch.setattr(provider, "nvidia_driver", lambda: driver)
     assert provider.free_memory(1) == 5 * GIB
     assert driver.calls[-2:] == ["cuCtxPopCurrent_v2", "cuDevicePrimaryCtxRelease_v2"]
 
@@ -282,7 +282,7 @@ def test_free_memory_is_asked_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_driver_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, fails: str) -> None:
     """The batch is then chosen without knowing; what was taken is given back."""
     driver = Driver(fails)
-    monkeypatch.setattr(provider, "_driver", lambda: driver)
+    monkeypatch.setattr(provider, "nvidia_driver", lambda: driver)
     assert provider.free_memory(0) is None
     took, gave = driver.calls.count("cuDevicePrimaryCtxRetain"), driver.calls.count("cuDevicePrimaryCtxRelease_v2")
     assert gave == (took if fails != "cuDevicePrimaryCtxRetain" else 0)
@@ -290,7 +290,7 @@ def test_a_driver_that_does_not_tell(monkeypatch: pytest.MonkeyPatch, fails: str
 
 def test_no_driver_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without a GPU."""
-    monkeypatch.setattr(provider, "_driver", lambda: ctypes.CDLL("libno-such-driver.so.1"))
+    monkeypatch.setattr(provider, "nvidia_driver", lambda: ctypes.CDLL("libno-such-driver.so.1"))
     assert provider.free_memory(0) is None
     monkeypatch.setattr(ort, "get_available_providers", lambda: [provider.CUDA])
     assert provider.why_no_cuda() == "the NVIDIA driver is not installed (libcuda.so.1)"
