@@ -6,6 +6,7 @@ import logging
 import os
 import pty
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -40,6 +41,9 @@ def stay_here(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(stay_here)
+
+# A shell's background job ignores Ctrl-C, and so would all that the tests start, which is what some of them ask of it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # readline, which pytest loads, sets them for the processes that pytest starts, in place of a terminal's own size.
 for name in ("COLUMNS", "LINES"):
