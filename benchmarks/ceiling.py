@@ -10,19 +10,18 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from math import prod
 
 import numpy as np
 import onnx
+from arrangements import OURS, rate
+from numpy.typing import NDArray
 
-from gendercls.classify.session import CPU_BATCH, Session
 from gendercls.machine import available_cores
 from gendercls.modelfile import ModelFile, read_model_file, shipped_models
 
 SIDE = 2048
-CHUNKS = 24
+SECONDS = 4.0
 
 
 def main() -> None:
@@ -31,12 +30,11 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     model = read_model_file(shipped_models()["fp32"])
     needed = multiplications(model)
-    session = Session(model, device="cpu")
     left, right = np.random.default_rng(0).random((2, SIDE, SIDE), np.float32)
     products, photos = [], []
     for _ in range(rounds):
-        products.append(SIDE**3 / seconds_of(lambda: left @ right))
-        photos.append(rate(session))
+        products.append(product_rate(left, right))
+        photos.append(rate(OURS, model, SECONDS))
     product, photo = statistics.median(products), statistics.median(photos)
     shares = [needed * one / other for one, other in zip(photos, products, strict=True)]
     print(f"multiplications and additions a photo: {needed / 1e9:.3f} thousand million")
@@ -55,19 +53,11 @@ def multiplications(model: ModelFile) -> int:
     return sum(prod(shapes[node.output[0]][1:]) * prod(shapes[node.input[1]][1:]) for node in convolutions)
 
 
-def rate(session: Session) -> float:
-    """Photos a second of the bare session, one caller for each core."""
-    pre = session.model.spec.preprocessing
-    images = np.random.default_rng(0).integers(0, 256, (CPU_BATCH, pre.height, pre.width, 3)).astype(np.uint8)
-    with ThreadPoolExecutor(available_cores()) as pool:
-        spent = seconds_of(lambda: list(pool.map(lambda _: session.run(images), range(CHUNKS))))
-    return CHUNKS * CPU_BATCH / spent
-
-
-def seconds_of(work: Callable[[], object]) -> float:
+def product_rate(left: NDArray[np.float32], right: NDArray[np.float32]) -> float:
+    """Multiplications a second of a matrix product on all cores."""
     began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    left @ right
+    return SIDE**3 / (time.perf_counter() - began)
 
 
 if __name__ == "__main__":

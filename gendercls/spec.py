@@ -107,6 +107,10 @@ class SelfTest:
         patches = [self._patches(seed)[rows][:, columns] for seed in self.seeds]
         return np.stack(patches)
 
+    def difference(self, answers: NDArray[np.floating]) -> float:
+        """The largest one between answers to these photos, ``[S, K]``, and what is promised."""
+        return float(np.abs(answers - np.array(self.probabilities)).max())
+
     @staticmethod
     def _patches(seed: int) -> NDArray[np.uint8]:
         # RandomState's stream is frozen by numpy's policy (NEP 19); Generator's may change between versions.

@@ -181,7 +181,7 @@ class Session:
         batches = [images[n : n + size] for n in range(0, len(images), size)]
         with ThreadPoolExecutor(cores) as pool:
             answer = np.concatenate(list(pool.map(self.run, batches)))
-        difference = float(np.abs(answer - np.array(test.probabilities)).max())
+        difference = test.difference(answer)
         if not difference <= test.tolerance:  # also when the answer is no number
             raise ModelError(
                 f"the model fails its self-test: it is off by {difference:.2g}, {test.tolerance:g} is allowed",

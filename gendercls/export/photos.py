@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ from gendercls.labels import Labels, read_labels
 from gendercls.labels.match import LabelIndex
 from gendercls.sources import Photo, PhotoFile, readable_name
 from gendercls.spec import ModelSpec
+
+T = TypeVar("T")
 
 
 def photos_of_run(
@@ -39,8 +41,13 @@ def photos_of_run(
         )
     with split.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         keys = [os.fsencode(row["path"]) for row in csv.DictReader(file) if row["split"] == part]
-    chosen = np.linspace(0, len(keys) - 1, min(most, len(keys)), dtype=int).tolist()
-    return [PhotoFile(readable_name(keys[n]), os.path.join(os.fsencode(folder), keys[n])) for n in chosen]
+    return [PhotoFile(readable_name(key), os.path.join(os.fsencode(folder), key)) for key in evenly(keys, most)]
+
+
+def evenly(things: Sequence[T], most: int) -> list[T]:
+    """All, or that many, evenly from the first to the last."""
+    chosen = np.linspace(0, len(things) - 1, min(most, len(things)), dtype=int)
+    return [things[number] for number in chosen.tolist()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from gendercls.errors import OutputError, PhotoError, UsageError
 from gendercls.export.convert import to_onnx, with_spec
 from gendercls.export.gate import Parity, run_both
 from gendercls.export.losses import Loss, check_losses, losses
-from gendercls.export.photos import Truth, truth_of
+from gendercls.export.photos import Truth, evenly, truth_of
 from gendercls.export.quantise import CALIBRATION_PHOTOS, RECORD, quantised
 from gendercls.export.source import BY_ONNXRUNTIME, SELF_TEST_TOLERANCE, Report, Source, find_source, rows_of, source_of
 from gendercls.images import Preprocessing, to_array
@@ -190,9 +190,7 @@ def _calibration_photos(options: ExportOptions, source: Source) -> list[Photo]:
     """What int8 learns its ranges from: of the photos named with --calibrate, else of the run's training part."""
     if options.calibrate is None:
         return source.photos("train", CALIBRATION_PHOTOS, purpose="int8", option="--calibrate PHOTOS")
-    every = list(Listing([str(options.calibrate)]))
-    evenly = np.linspace(0, len(every) - 1, min(CALIBRATION_PHOTOS, len(every)), dtype=int)
-    return [every[number] for number in evenly.tolist()]
+    return evenly(list(Listing([str(options.calibrate)])), CALIBRATION_PHOTOS)
 
 
 def _measured(spec: ModelSpec, parity: Parity, truth: Truth) -> tuple[Figure, ...]:

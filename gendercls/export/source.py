@@ -96,7 +96,6 @@ def _of_model(path: Path) -> Source:
         spec,
         provenance={**spec.provenance, "model_sha256": model.sha256},
         figures=tuple(figure for figure in spec.figures if not figure.on.endswith(BY_ONNXRUNTIME)),
-        self_test=_self_test(calibrated, spec.preprocessing),
         gate=_NO_GATE,
     )
     return Source(path, calibrated, spec, None)

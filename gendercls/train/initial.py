@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,27 +61,25 @@ def build_network(
     if init == "none":
         network = Network(classes, dropout=dropout, input_range=input_range, fresh=True)
         return network, InitialWeights("random", "", input_range, ())
+    state, start = _given(init, input_range)
+    network = Network(classes, dropout=dropout, input_range=start.input_range)
+    return network, replace(start, not_loaded=_load(network, state, init))
+
+
+def _given(init: str, input_range: tuple[float, float]) -> tuple[dict[str, Any], InitialWeights]:
+    """What is to be loaded, and whose it is."""
     if init == "imagenet":
-        state, name, digest, input_range = (
-            _imagenet(),
-            "torchvision Inception_V3_Weights.IMAGENET1K_V1",
-            "",
-            (-1.0, 1.0),
-        )
-    elif init.endswith(".onnx"):
-        model = read_model_file(Path(init))
+        name = "torchvision Inception_V3_Weights.IMAGENET1K_V1"
+        return _imagenet(), InitialWeights(name, "", (-1.0, 1.0), ())
+    path = Path(init)
+    if path.suffix == ".onnx":
+        model = read_model_file(path)
         given = unfolded(model).network
-        network = Network(classes, dropout=dropout, input_range=given.input_range)
-        absent = _load(network, given.state_dict(), init)
-        return network, InitialWeights(model.path.name, model.sha256, given.input_range, absent, is_folded=True)
-    else:
-        path = Path(init)
-        content, name, digest = load_tensors(path), path.name, sha256_of(path)
-        state = content
-        if is_checkpoint(content) and isinstance(content.get("weights"), dict):
-            state, input_range = content["weights"], _input_range(content, init)
-    network = Network(classes, dropout=dropout, input_range=input_range)
-    return network, InitialWeights(name, digest, input_range, _load(network, state, init))
+        return given.state_dict(), InitialWeights(path.name, model.sha256, given.input_range, (), is_folded=True)
+    content, digest = load_tensors(path), sha256_of(path)
+    if is_checkpoint(content) and isinstance(content.get("weights"), dict):
+        return content["weights"], InitialWeights(path.name, digest, _input_range(content, init), ())
+    return content, InitialWeights(path.name, digest, input_range, ())
 
 
 def _input_range(checkpoint: dict[str, Any], where: str) -> tuple[float, float]:

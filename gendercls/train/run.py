@@ -100,7 +100,7 @@ def _train(
     ranks.share(lambda: write_run_files(options.out, recipe.to_dict(), record, split_rows(data), options.resume))
     _tell_start(options, initial, device, ranks, report)
     if initial.is_folded:
-        measure_norms(network, _some_batches(data.photos("train"), recipe))
+        measure_norms(network.to(device), _some_batches(data.photos("train"), recipe))
     state = begin(network, recipe, device)
     if options.resume:
         restore_last(state, options.out / "last.pt", report)

@@ -29,7 +29,7 @@ def begun_deaf() -> Iterator[None]:
 
 
 def leave_requests_to_main() -> None:
-    """In a worker: Ctrl-C and SIGTERM that all processes are sent are for the main one, which saves and ends it.
+    """In a worker: Ctrl-C and SIGTERM that all processes are sent are for the main one, which saves and ends them.
 
     ``scancel``, ``systemctl stop`` and ``timeout`` send SIGTERM to all. Of the main process it is heeded, at any time.
     """
