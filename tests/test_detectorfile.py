@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -84,6 +87,22 @@ def test_what_cannot_be_fetched_says_why(
     reason = reason.format(size=detector.stat().st_size)
     assert (done.returncode, done.stderr) == (1, f"Error: {reason}\n  where: {server}{path}\n{TRY_AGAIN}")
     assert not list(tmp_path.rglob("*.onnx*"))
+
+
+def test_ctrl_c_ends_it_as_it_ends_every_command(tmp_path: Path) -> None:
+    """While a server takes its time: exit status 130, a line, and no file."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        source = f"http://127.0.0.1:{listener.getsockname()[1]}/slow"
+        typed = [sys.executable, "-m", "gendercls", "faces", "download", "--from", source]
+        home = {"XDG_DATA_HOME": str(tmp_path), "no_proxy": "127.0.0.1"}
+        with subprocess.Popen(typed, stderr=subprocess.PIPE, text=True, env=os.environ | home) as command:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)  # it has asked, and waits
+                command.send_signal(signal.SIGINT)
+                _, said = command.communicate(timeout=60)
+    assert (command.returncode, said) == (130, "Error: interrupted\n")
+    assert not any(tmp_path.rglob("*"))
 
 
 def test_without_network_it_says_so(tmp_path: Path, download: Run) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from gendercls.cli.command import PATH, command, everywhere, put_json
+from gendercls.cli.command import PATH, Command, command, everywhere, put_json
 
 
 @command(short_help="What a model file says of itself.")
@@ -59,7 +59,7 @@ def faces() -> None:
     """The face detector that classify --faces needs; it comes from its authors and not with gendercls."""
 
 
-@faces.command(short_help="Get it, once.")
+@faces.command(cls=Command, short_help="Get it, once.")
 @click.option("--from", "source", metavar="URL", help="Another place that has the same file.")
 @everywhere
 def download(source: str | None) -> None:

@@ -55,7 +55,7 @@ class Truth:
     """What labels say of those M of N photos that have one.
 
     matched: their numbers, ``[M]``. targets: int8 ``[M, K]``. parts, groups: ``[M]``, the part of the labels' split and
-    race and class where the labels have them, empty where not.
+    race and class where the labels have them, empty where not. has_weights: whether the labels do; none counts here.
     """
 
     source: str
@@ -63,6 +63,7 @@ class Truth:
     targets: NDArray[np.int8]
     parts: NDArray[np.str_]
     groups: NDArray[np.str_]
+    has_weights: bool
 
 
 def truth_of(photos: Sequence[Photo], label_file: Path, spec: ModelSpec) -> Truth:
@@ -74,7 +75,8 @@ def truth_of(photos: Sequence[Photo], label_file: Path, spec: ModelSpec) -> Trut
     rows = found[matched]
     targets = labels.truth_for(spec.classes, independent=spec.independent)[rows]
     parts = labels.split[rows] if labels.split is not None else np.full(len(rows), "")
-    return Truth(labels.source, matched, targets, parts, _groups(labels, rows, spec.answers.truth(targets)))
+    groups = _groups(labels, rows, spec.answers.truth(targets))
+    return Truth(labels.source, matched, targets, parts, groups, labels.weight is not None)
 
 
 def _groups(labels: Labels, rows: NDArray[np.intp], words: list[str]) -> NDArray[np.str_]:

@@ -99,6 +99,8 @@ def export(options: ExportOptions, report: Report) -> ExportResult:
     report("gate: the same photos through PyTorch and onnxruntime")
     parity = run_both(calibrated, Session(draft, device="cpu"), photos, report)
     truth = truth_of(parity.photos, label_file, spec) if label_file is not None else None
+    if truth is not None and truth.has_weights:
+        report("warning: the labels have weights, which the gate does not use: each labelled photo counts once")
     gate, found = _gate(options.precision, parity, truth)
     measured = _measured(spec, parity, truth) if truth is not None else ()
     spec = replace(spec, gate=gate, figures=spec.figures + measured)

@@ -69,6 +69,8 @@ def prepare(data: Path, classes: Classes, split: SplitMode | None, seed: int, re
     labels = read_labels(data)
     for note in labels.notes:
         say(note)
+    if labels.weight is not None:
+        say("warning: the labels have weights, which training does not use: each labelled photo counts once")
     say(f"licence of the data: {labels.licence}")
     independent = classes == ALL_ATTRIBUTES
     rules, targets, is_used = class_targets(labels, classes)

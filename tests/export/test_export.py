@@ -102,6 +102,19 @@ def test_labels_are_measured(converted: onnx.ModelProto, small_run: Path, small_
     assert (spec.figures[1].correct, spec.figures[1].confusion) == (test_part.correct, test_part.confusion)
 
 
+def test_weights_of_labels_are_said_not_to_be_used(
+    converted: onnx.ModelProto, small_run: Path, small_data: Path, tmp_path: Path
+) -> None:
+    """Labels of a weighted sample are counted as they are, and the command says so."""
+    first, *rows = (small_data / "labels.csv").read_text().splitlines()
+    weighted = tmp_path / "labels.csv"
+    weighted.write_text("\n".join([f"{first},weight", *(f"{row},2.5" for row in rows)]) + "\n")
+    warning = "warning: the labels have weights, which the gate does not use: each labelled photo counts once"
+    for labels, is_said in ((weighted, True), (small_data / "labels.csv", False)):
+        said = run_export(small_run, tmp_path / f"{is_said}.onnx", check=small_data, labels=labels)[1]
+        assert (warning in said) == is_said
+
+
 # --- independent attributes -------------------------------------------------------------------------------------
 
 ATTRIBUTES = [{"name": "Male", "rule": "Male"}, {"name": "Wavy_Hair", "rule": "Wavy Hair"}]

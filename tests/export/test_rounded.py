@@ -122,7 +122,7 @@ def parity_of(float_male: list[bool], int8_male: list[bool]) -> Parity:
 
 def truth(male: list[bool], groups: list[str]) -> Truth:
     targets = np.array([[not is_male, is_male] for is_male in male], np.int8).reshape(-1, 2)
-    return Truth("x", np.arange(len(male)), targets, np.full(len(male), ""), np.array(groups, "<U9"))
+    return Truth("x", np.arange(len(male)), targets, np.full(len(male), ""), np.array(groups, "<U9"), has_weights=False)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans(), st.sampled_from("ab")), min_size=1))
@@ -140,7 +140,7 @@ def test_losses_are_counted_photo_by_photo(photos: list[tuple[bool, bool, bool, 
 def test_unlabelled_photos_count_nowhere() -> None:
     """Neither those that no label matches, nor those whose label leaves the class open."""
     targets = np.array([[1, 0], [0, 0]], np.int8)
-    of_two = Truth("x", np.array([0, 2]), targets, np.array(["", ""]), np.array(["a", "a"]))
+    of_two = Truth("x", np.array([0, 2]), targets, np.array(["", ""]), np.array(["a", "a"]), has_weights=False)
     found = losses(parity_of([False, True, True], [True, False, False]), of_two)
     assert [(loss.group, loss.lost.total, loss.flips) for loss in found] == [("all", 1, 1), ("a", 1, 1)]
 

@@ -159,6 +159,17 @@ def test_data_is_taken_as_people_have_it(
     assert any(line.startswith(f"train: {sizes[0]} photos (") and line.endswith(f"split {mode}") for line in said)
 
 
+def test_weights_of_labels_are_said_not_to_be_used(small_options: Options, small_data: Path, tmp_path: Path) -> None:
+    """Labels of a weighted sample train as they are, and the run says so; it does not where there is no weight."""
+    shutil.copytree(small_data, tmp_path / "data")
+    first, *rows = (small_data / "labels.csv").read_text().splitlines()
+    weighted = [f"{first},weight", *(f"{row},{1 + number}.5" for number, row in enumerate(rows))]
+    (tmp_path / "data" / "labels.csv").write_text("\n".join(weighted) + "\n")
+    warning = "warning: the labels have weights, which training does not use: each labelled photo counts once"
+    assert warning in prepared(small_options(tmp_path / "run", data=tmp_path / "data"))[1]
+    assert warning not in prepared(small_options(tmp_path / "run", data=small_data))[1]
+
+
 def test_composed_classes_leave_out_what_no_rule_covers(
     small_options: Options, photos: list[Path], tmp_path: Path
 ) -> None:
