@@ -92,6 +92,7 @@ def test_what_cannot_be_fetched_says_why(
 def test_ctrl_c_ends_it_as_it_ends_every_command(tmp_path: Path) -> None:
     """While a server takes its time: exit status 130, a line, and no file."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)  # a command that never asks fails the test, and does not hold it
         source = f"http://127.0.0.1:{listener.getsockname()[1]}/slow"
         typed = [sys.executable, "-m", "gendercls", "faces", "download", "--from", source]
         home = {"XDG_DATA_HOME": str(tmp_path), "no_proxy": "127.0.0.1"}
